@@ -1,0 +1,56 @@
+# `make demo` and `make test` need Python 3.11 or newer, make, and the package registries.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LOCKS  := deploy/requirements
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+URLS   ?=
+
+.PHONY: help demo test test-all lint types unit bench lock clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "esa-preload needs Python 3.11 or newer; say which with PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# Two steps each: the locked dependencies by hash, then the project itself without any.
+$(VENV)/.runtime: $(VENV)/bin/python $(LOCKS)/runtime.txt pyproject.toml
+	$(PIP) install --require-hashes -r $(LOCKS)/runtime.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
+	$(PIP) install --require-hashes -r $(LOCKS)/dev.txt
+	@touch $@
+
+demo: $(VENV)/.runtime  ## The whole path on this machine: queue, two workers, a simulated ESA (URLS=FILE for your own list)
+	$(BIN)/esa-preload-worker demo $(if $(URLS),--urls "$(URLS)")
+
+test: lint types unit  ## Everything that a change must pass
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
+
+test-all: test  ## `make test`, then what is slower
+	$(BIN)/pytest -n 2 -m slow
+
+bench: $(VENV)/.dev  ## Measure, print a table, and write docs/performance.json
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.dev  ## Renew the locked dependencies (needs uv)
+	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o $(LOCKS)/runtime.txt
+	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o $(LOCKS)/dev.txt
+
+clean:  ## Remove what was made
+	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

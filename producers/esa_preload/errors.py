@@ -1,0 +1,56 @@
+"""One tree: a class per thing that a caller can do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from esa_preload.model import Receipt
+
+
+class EsaPreloadError(Exception):
+    """Whatever this package raises on purpose; ``hint`` says what to do about it, or is empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidRequestError(EsaPreloadError, ValueError):
+    """The call itself is wrong: nothing was enqueued; correct it and call again."""
+
+
+class SettingsError(EsaPreloadError):
+    """A setting is missing or out of range; the message names every one that is."""
+
+
+class RequestConflictError(EsaPreloadError):
+    """The request id is known with other content: choose another id, or repeat the call exactly."""
+
+
+class UnknownRequestError(EsaPreloadError, LookupError):
+    """No such request: the id is wrong, or it ended longer ago than ``REQUEST_TTL``."""
+
+
+class QueueFullError(EsaPreloadError):
+    """The site's queue, or its number of lanes, is at its bound; ``receipt`` says how far this request came."""
+
+    def __init__(self, message: str, *, receipt: Receipt | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.receipt = receipt
+
+
+class QueueUnavailableError(EsaPreloadError):
+    """Redis cannot be used now: repeat the call with the same ``request_id``, which resumes where it stopped."""
+
+    def __init__(self, message: str, *, request_id: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.request_id = request_id
+
+
+class WaitTimeoutError(EsaPreloadError, TimeoutError):
+    """The request was not done in the time given; it goes on, and ``status`` follows it."""
+
+
+class UnsupportedRecordError(EsaPreloadError):
+    """A stored record has a higher version than this release reads; it is left in place. Upgrade this process."""

@@ -1,0 +1,177 @@
+"""The words of the contract as values: plans, receipts, states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+from esa_preload.errors import InvalidRequestError
+
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+
+SITE_ID_MAX = 2**63 - 1
+"""Site ids are int64."""
+
+INT32_MAX = 2**31 - 1
+
+
+def parse_site_id(value: object) -> int:
+    """
+    Return *value* as a site id.
+
+    Raises:
+        InvalidRequestError: not a whole number from 1 to 2**63 - 1.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:  # noqa: PLR2004 - digits of an int64
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= SITE_ID_MAX:
+        raise InvalidRequestError(f"site_id must be a whole number from 1 to {SITE_ID_MAX}, not {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """
+    When and how fast ESA fetches the URLs of a job (ESA calls it an execution).
+
+    Attributes:
+        start: when fetching begins; ``None`` for at once. Must know its time zone.
+        end: when fetching stops, later than ``start``; ``None`` for as long as it takes.
+        interval_s: seconds between two slices; ``None`` for the worker's default.
+        slice_len: URLs a slice; ``None`` for the worker's default.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    interval_s: int | None = None
+    slice_len: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            when = getattr(self, name)
+            if when is not None and (not isinstance(when, datetime) or when.tzinfo is None):
+                raise InvalidRequestError(f"plan {name} must be a datetime that knows its time zone")
+        for name in ("interval_s", "slice_len"):
+            number = getattr(self, name)
+            if number is not None and (type(number) is not int or not 1 <= number <= INT32_MAX):
+                raise InvalidRequestError(f"plan {name} must be a whole number of at least 1")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise InvalidRequestError("plan end must be later than its start")
+
+    def lane_key(self, now: datetime) -> str:
+        """
+        Name the lane of this plan: equal for plans that may share an ESA job.
+
+        A start that is not after *now* means at once; other times are rounded to the minute (the start up, so that nothing
+        is fetched early, and the end up with it). The empty string is the default plan.
+        """
+        start = _round_up_to_minute_ms(self.start) if self.start and self.start > now else None
+        end = _round_up_to_minute_ms(self.end) if self.end else None
+        parts = (start, end, self.interval_s, self.slice_len)
+        if parts == (None, None, None, None):
+            return ""
+        return ",".join("" if part is None else str(part) for part in parts)
+
+    @classmethod
+    def from_lane_key(cls, key: str) -> Self:
+        """Read what :meth:`lane_key` wrote."""
+        if not key:
+            return cls()
+        start, end, interval_s, slice_len = (int(part) if part else None for part in key.split(","))
+        return cls(
+            start=_from_ms(start),
+            end=_from_ms(end),
+            interval_s=interval_s,
+            slice_len=slice_len,
+        )
+
+
+def _from_ms(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def _round_up_to_minute_ms(when: datetime) -> int:
+    minute = 60_000
+    return -(-int(when.timestamp() * 1000) // minute) * minute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A URL that was never accepted, and why (one sentence)."""
+
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """
+    What became of one ``enqueue`` call.
+
+    Attributes:
+        accepted: URLs now in the queue for this request, those merged among them.
+        merged: of these, URLs that were already pending for somebody else: submitted once, both see the outcome.
+        duplicates: repeats within this call, counted once in ``accepted``.
+        rejected_count: URLs that break a rule.
+        rejected: the first 1,000 of them, with reasons.
+        waiting_until: when the site will be submitted again, if it is known to wait (quota).
+    """
+
+    request_id: str
+    site_id: int
+    accepted: int = 0
+    merged: int = 0
+    duplicates: int = 0
+    rejected_count: int = 0
+    rejected: tuple[Rejection, ...] = field(default=())
+    waiting_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStatus:
+    """
+    What became of every URL of a request.
+
+    ``accepted == pending + in_flight + submitted + refused + expired + cancelled + unknown`` at any instant.
+    """
+
+    request_id: str
+    site_id: int
+    state: Literal["active", "done"]
+    accepted: int = 0
+    merged: int = 0
+    pending: int = 0
+    in_flight: int = 0
+    submitted: int = 0
+    refused: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteStatus:
+    """A site's totals; each counts a URL's work once, however many requests asked for it."""
+
+    site_id: int
+    state: Literal["active", "waiting", "paused", "blocked"]
+    reason: str
+    pending: int = 0
+    in_flight: int = 0
+    submitted: int = 0
+    refused: int = 0
+    oldest_pending_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A URL that ended as refused or unknown."""
+
+    url: str
+    site_id: int
+    reason: str
+    code: str
+    at: datetime
+    batch_id: str

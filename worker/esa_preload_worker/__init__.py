@@ -1,0 +1,1 @@
+"""The daemon: batching, rate control, the ESA client, metrics and the sandbox."""
