@@ -1,0 +1,139 @@
+#!lua
+-- Take one chunk of a request into its lane, and seal the request when its last chunk is in.
+-- ARGV: 2 request id, 3 site, 4 plan as the producer wrote it, 5 lane of that plan, 6 band (0 high, 1 normal, 2 low),
+--       7 ms until expiry or '', 8 source, 9 chunk number or '' for none, 10 its digest, 11 repeats dropped before it,
+--       12 number of chunks in all or '' when not known yet, 13... urls (distinct, normalised, at most 1,000).
+-- Returns: {'ok', accepted, merged, duplicates, waiting until ms or 0} | {'conflict', what differs} | {'full', pending, bound}
+--        | {'lanes', bound} | {'ended', how}.
+-- Repeating a chunk changes nothing and returns what it returned. O(urls).
+local request_id, site, plan, lane, band = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local expires_in, source, number, digest, total = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[12]
+local FIRST = 13
+
+local site_key = P .. 'site:' .. site
+local owner = call('GET', P .. 'request-id:' .. request_id)
+local key
+if owner then
+  key = P .. 'request:' .. owner
+  local r = call('HMGET', key, 'v', 'site', 'plan', 'band', 'expires_in', 'lane', 'sealed', 'ended')
+  local unreadable = readable(r[1], 'request ' .. request_id)
+  if unreadable then return unreadable end
+  local sent = { site = site, plan = plan, priority = band, expires_in = expires_in }
+  local known = { site = r[2], plan = r[3], priority = r[4], expires_in = r[5] }
+  for _, what in ipairs({ 'site', 'plan', 'priority', 'expires_in' }) do
+    if sent[what] ~= known[what] then return { 'conflict', what } end
+  end
+  lane = r[6]
+  if r[7] and total ~= '' and r[7] ~= total then return { 'conflict', 'number of chunks' } end
+  if number ~= '' then
+    local before = call('HGET', P .. 'chunks:' .. owner, number)
+    if before then
+      local was, accepted, merged, duplicates = string.match(before, '^(%S+) (%d+) (%d+) (%d+)$')
+      if was ~= digest then return { 'conflict', 'chunk ' .. number } end
+      local waits = tonumber(call('HGET', site_key, 'wait_until') or 0)
+      return { 'ok', tonumber(accepted), tonumber(merged), tonumber(duplicates), waits > now and waits or 0 }
+    end
+    if r[7] then return { 'conflict', 'chunk ' .. number } end
+    if r[8] then return { 'ended', r[8] } end
+  end
+end
+
+local count = #ARGV - FIRST + 1
+local id = site .. ':' .. lane
+local urls_key = P .. 'urls:' .. id
+local lane_is_new = count > 0 and call('HLEN', urls_key) == 0
+if count > 0 then
+  local pending = tonumber(call('HGET', site_key, 'pending') or 0)
+  local bound = setting('max_pending_per_site')
+  if pending + count > bound then return { 'full', pending, bound } end
+  local lanes = setting('max_lanes_per_site')
+  if lane_is_new and call('ZCARD', P .. 'lanes:' .. site) >= lanes then return { 'lanes', lanes } end
+end
+
+if not owner then
+  owner = tostring(call('HINCRBY', P .. 'meta', 'requests', 1))
+  key = P .. 'request:' .. owner
+  call('SET', P .. 'request-id:' .. request_id, owner)
+  call('HSET', key, 'v', VERSION, 'id', request_id, 'site', site, 'plan', plan, 'lane', lane, 'band', band,
+    'expires_in', expires_in, 'source', source, 'created_at', text(now))
+  call('SADD', P .. 'sites', site)
+  call('HSETNX', site_key, 'v', VERSION)
+  if expires_in ~= '' then
+    local at = text(now + tonumber(expires_in))
+    call('HSET', key, 'expires_at', at)
+    call('ZADD', P .. 'expiring', at, owner)
+  end
+end
+
+local accepted, merged, duplicates = 0, 0, tonumber(ARGV[11])
+if count > 0 then
+  local mine = band .. string.format('%.0f', now) .. ':' .. owner
+  local known = call('HMGET', urls_key, unpack(ARGV, FIRST))
+  local fields, fresh, bytes, dropped = {}, {}, 0, {}
+  for i = 1, count do
+    local url, value = ARGV[FIRST + i - 1], known[i]
+    if not value then
+      fields[#fields + 1] = url
+      fields[#fields + 1] = mine
+      fresh[#fresh + 1] = url
+      bytes = bytes + #url
+      accepted = accepted + 1
+    else
+      local old_band, at, owners = parse_value(value)
+      local live, repeated, last = {}, false, nil
+      for o in string.gmatch(owners, '%d+') do
+        if o == owner then repeated = true end
+        last = ended(o)
+        if not last then live[#live + 1] = o end
+      end
+      if repeated then
+        duplicates = duplicates + 1
+      else
+        accepted = accepted + 1
+        if #live > 0 then
+          merged = merged + 1
+        else -- nobody wants the old one any more: its work ends here and this one's begins
+          add(dropped, last, 1)
+          at = now
+        end
+        live[#live + 1] = owner
+        if tonumber(band) < tonumber(old_band) then
+          old_band = band
+          call('RPUSH', P .. 'band:' .. id .. ':' .. band, url)
+          local floor = tonumber(call('HGET', P .. 'lane:' .. id, 'floor') or INF)
+          if at < floor then call('HSET', P .. 'lane:' .. id, 'floor', text(at)) end
+        end
+        call('HSET', urls_key, url, old_band .. string.format('%.0f', at) .. ':' .. table.concat(live, ','))
+      end
+    end
+  end
+  if #fresh > 0 then
+    call('HSET', urls_key, unpack(fields))
+    call('RPUSH', P .. 'band:' .. id .. ':' .. band, unpack(fresh))
+  end
+  if accepted > 0 then
+    call('HSET', P .. 'lane:' .. id, 'newest', text(now))
+    if lane_is_new then call('HSET', P .. 'lane:' .. id, 'v', VERSION) end
+    if bytes > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', bytes) end
+    dropped.accepted = accepted
+    dropped.merged = merged
+    dropped.pending = #fresh
+    account_site(site, dropped)
+  end
+end
+if number ~= '' then
+  call('HSET', P .. 'chunks:' .. owner, number, string.format('%s %d %d %d', digest, accepted, merged, duplicates))
+  call('ZADD', P .. 'open', text(now), owner)
+end
+
+if total ~= '' and call('HLEN', P .. 'chunks:' .. owner) == tonumber(total) then call('HSET', key, 'sealed', total) end
+account(owner, { accepted = accepted, merged = merged, duplicates = duplicates, pending = accepted })
+if call('HEXISTS', key, 'sealed') == 1 then call('ZREM', P .. 'open', owner) end
+
+if accepted > 0 then
+  rearm_lane(site, lane, false)
+  local due = rearm_site(site, false)
+  if due then arm(due) end
+end
+local waits = tonumber(call('HGET', site_key, 'wait_until') or 0)
+return { 'ok', accepted, merged, duplicates, waits > now and waits or 0 }

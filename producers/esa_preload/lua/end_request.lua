@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- End what a request still has pending, at once; what is in flight goes on and is accounted when it ends.
+-- ARGV: 2 request id or '' , 3 owner number or '' (one of the two), 4 how: 'expired' or 'cancelled'.
+-- Returns: {'ok', urls ended now, urls in flight} | {'unknown'}. Idempotent. O(1): lanes drop the urls when they meet them.
+local owner = ARGV[3]
+if owner == '' then owner = call('GET', P .. 'request-id:' .. ARGV[2]) end
+local key = owner and P .. 'request:' .. owner
+if not owner or call('EXISTS', key) == 0 then
+  if owner then call('ZREM', P .. 'expiring', owner) end
+  return { 'unknown' }
+end
+local r = call('HMGET', key, 'v', 'pending', 'in_flight', 'ended', 'site')
+local unreadable = readable(r[1], 'request ' .. owner)
+if unreadable then return unreadable end
+call('ZREM', P .. 'expiring', owner)
+local pending, flying = tonumber(r[2] or 0), tonumber(r[3] or 0)
+if r[4] or pending + flying == 0 then return { 'ok', 0, flying } end
+call('HSET', key, 'ended', ARGV[4], 'sealed', call('HLEN', P .. 'chunks:' .. owner))
+account(owner, { pending = -pending, [ARGV[4]] = pending })
+return { 'ok', pending, flying }

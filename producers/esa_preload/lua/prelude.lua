@@ -1,0 +1,202 @@
+-- What every script of the ledger shares. Loaded in front of each of them; never run alone.
+-- KEYS[1]: the namespace's prefix. ARGV[1]: now in ms, or '' for the server's own clock.
+--
+-- The ledger, a line a key (docs/reference/ledger.md says more):
+--   meta                hash    version, wake (ms of the armed wake-up), turn, seq, fingerprint, account block
+--   settings            hash    what the workers published: batch limits, ages, bounds
+--   sites               set     every site ever seen
+--   site:<s>            hash    totals and state of a site
+--   ring                zset    site -> ms from which it may be claimed: served sites go to the back
+--   lanes:<s>           zset    lane -> ms at which it falls due
+--   lane:<s>:<l>        hash    newest, bytes, floor, oldest
+--   urls:<s>:<l>        hash    url -> '<band><accepted ms>:<owner>[,<owner>...]'
+--   band:<s>:<l>:<b>    list    urls, oldest first; an entry whose url is gone or moved to another band is stale
+--   request:<n>         hash    a request and its counts; request-id:<id> -> n; chunks:<n> hash number -> result
+--   open, expiring      zset    n -> ms of the last chunk, n -> ms of expiry
+--   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
+--   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole
+--   rate:<op>           hash    pace and cooldown of an operation; 'endpoint' is the circuit
+--   failures:<s>        stream  urls that ended as refused or unknown
+--   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
+local P = KEYS[1]
+local call = redis.call
+local VERSION = 1
+local INF = math.huge
+
+local now
+if ARGV[1] == '' then
+  local t = call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+else
+  now = tonumber(ARGV[1])
+end
+
+local settings_cache
+local DEFAULTS = {
+  batch_max_urls = 100, batch_max_bytes = 65536, batch_max_age_ms = 60000, batch_quiet_ms = 5000,
+  max_pending_per_site = 1000000, max_lanes_per_site = 100, site_concurrency = 4, request_ttl_ms = 604800000,
+  lease_ms = 10000, rate_initial = 5, rate_min = 0.1, rate_max = 100, failures_max = 10000, open_ttl_ms = 3600000,
+}
+local function setting(name)
+  if not settings_cache then
+    settings_cache = {}
+    local flat = call('HGETALL', P .. 'settings')
+    for i = 1, #flat, 2 do settings_cache[flat[i]] = tonumber(flat[i + 1]) end
+  end
+  return settings_cache[name] or DEFAULTS[name]
+end
+
+-- unpack() holds 8,000 values at most: chunks of up to 1,000 URLs stay far below it.
+local function batch_max_urls()
+  local limit = tonumber(call('HGET', P .. 'meta', 'size_limit') or INF)
+  return math.max(1, math.min(setting('batch_max_urls'), limit))
+end
+
+-- A number that grows within a millisecond, so that whoever was served goes behind all who wait. A double
+-- holds 12 binary places behind a time in ms.
+local function turn()
+  return now + (call('HINCRBY', P .. 'meta', 'turn', 1) % 4096) / 4096
+end
+
+local function text(number)
+  return string.format('%.17g', number)
+end
+
+-- Who waits keeps its place; who was just served goes to the back of those that are due.
+local function set_due(key, member, due, served)
+  local score = due
+  if due < now + 1 then
+    local old = call('ZSCORE', key, member)
+    old = old and tonumber(old)
+    if old and old < now + 1 and not served then return old end
+    score = turn()
+  end
+  call('ZADD', key, text(score), member)
+  return score
+end
+
+local function parse_value(value)
+  local band, at, owners = string.match(value, '^(%d)(%d+):(.*)$')
+  return band, tonumber(at), owners
+end
+
+-- The time of the oldest URL of a lane; drops stale entries from the heads of its bands.
+local function oldest_of(site, lane)
+  local id = site .. ':' .. lane
+  local urls = P .. 'urls:' .. id
+  local oldest = tonumber(call('HGET', P .. 'lane:' .. id, 'floor') or INF)
+  for b = 0, 2 do
+    local list = P .. 'band:' .. id .. ':' .. b
+    while true do
+      local url = call('LINDEX', list, 0)
+      if not url then break end
+      local value = call('HGET', urls, url)
+      if value then
+        local band, at = parse_value(value)
+        if tonumber(band) == b then
+          if at < oldest then oldest = at end
+          break
+        end
+      end
+      call('LPOP', list)
+    end
+  end
+  return oldest
+end
+
+local function forget_lane(site, lane)
+  local id = site .. ':' .. lane
+  call('ZREM', P .. 'lanes:' .. site, lane)
+  call('DEL', P .. 'lane:' .. id, P .. 'band:' .. id .. ':0', P .. 'band:' .. id .. ':1', P .. 'band:' .. id .. ':2')
+end
+
+-- Put the lane where it belongs among the site's lanes.
+local function rearm_lane(site, lane, served)
+  local id = site .. ':' .. lane
+  local count = call('HLEN', P .. 'urls:' .. id)
+  if count == 0 then return forget_lane(site, lane) end
+  local meta = call('HMGET', P .. 'lane:' .. id, 'newest', 'bytes')
+  local oldest = oldest_of(site, lane)
+  call('HSET', P .. 'lane:' .. id, 'oldest', text(oldest))
+  local due
+  if count >= batch_max_urls() or tonumber(meta[2] or 0) >= setting('batch_max_bytes') then
+    due = now
+  else
+    local newest = tonumber(meta[1] or oldest)
+    due = math.min(oldest + setting('batch_max_age_ms'), newest + setting('batch_quiet_ms'))
+  end
+  set_due(P .. 'lanes:' .. site, lane, due, served)
+end
+
+-- Put the site where it belongs in the ring. Returns when it can be claimed, or nil.
+local function rearm_site(site, served)
+  local state = call('HMGET', P .. 'site:' .. site, 'paused', 'wait_until', 'batches', 'blocked_code')
+  local slots = state[4] and 1 or setting('site_concurrency') -- a blocked site is probed by one batch at a time
+  local first = call('ZRANGE', P .. 'lanes:' .. site, 0, 0, 'WITHSCORES')
+  if state[1] or tonumber(state[3] or 0) >= slots or #first == 0 then
+    call('ZREM', P .. 'ring', site)
+    return nil
+  end
+  local due = math.max(tonumber(first[2]), tonumber(state[2] or 0))
+  return set_due(P .. 'ring', site, due, served)
+end
+
+-- Make sure that a worker wakes up at `at`: arq's own two keys, unless an earlier wake-up is armed.
+local WAKE_LOST_MS = 1000
+local WAKE_TTL_MS = 30 * 86400000
+local function arm(at)
+  at = math.max(math.floor(at), now)
+  local armed = tonumber(call('HGET', P .. 'meta', 'wake') or INF)
+  if armed <= at and armed >= now - WAKE_LOST_MS then return end
+  local id = string.format('%s%.0f-%d', P, now, call('HINCRBY', P .. 'meta', 'seq', 1))
+  local job = string.format('{"t":null,"f":"wake","a":[],"k":{},"et":%.0f}', now)
+  call('SET', 'arq:job:' .. id, job, 'PX', string.format('%.0f', at - now + WAKE_TTL_MS))
+  call('ZADD', P .. 'queue', text(at), id)
+  call('HSET', P .. 'meta', 'wake', text(at))
+end
+
+-- Owners that still want their URLs, looked up once a script.
+local ended_cache = {}
+local function ended(owner)
+  local state = ended_cache[owner]
+  if state == nil then
+    state = call('HGET', P .. 'request:' .. owner, 'ended') or false
+    ended_cache[owner] = state
+  end
+  return state
+end
+
+local function add(counts, key, by)
+  counts[key] = (counts[key] or 0) + by
+end
+
+-- Add to a request's counts; `ends` once nothing of a sealed one is left.
+local function account(owner, changes)
+  local key = P .. 'request:' .. owner
+  if call('EXISTS', key) == 0 then return end
+  for field, by in pairs(changes) do
+    if by ~= 0 then call('HINCRBY', key, field, by) end
+  end
+  local r = call('HMGET', key, 'sealed', 'pending', 'in_flight', 'id', 'done_at')
+  if r[1] and tonumber(r[2] or 0) == 0 and tonumber(r[3] or 0) == 0 then
+    if not r[5] then call('HSET', key, 'done_at', text(now)) end
+    local ttl = string.format('%.0f', setting('request_ttl_ms'))
+    call('PEXPIRE', key, ttl)
+    call('PEXPIRE', P .. 'chunks:' .. owner, ttl)
+    call('PEXPIRE', P .. 'request-id:' .. r[4], ttl)
+    call('ZREM', P .. 'open', owner)
+    call('ZREM', P .. 'expiring', owner)
+  end
+end
+
+local function account_site(site, changes)
+  for field, by in pairs(changes) do
+    if by ~= 0 then call('HINCRBY', P .. 'site:' .. site, field, by) end
+  end
+end
+
+local function readable(version, what)
+  if tonumber(version or VERSION) > VERSION then
+    return redis.error_reply('UNSUPPORTED ' .. what .. ' has version ' .. version .. ', this release reads ' .. VERSION)
+  end
+end

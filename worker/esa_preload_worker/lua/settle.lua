@@ -1,0 +1,257 @@
+#!lua flags=allow-oom
+-- End a claim: account every URL of the batch to every owner, or put it back, or put it off.
+-- ARGV: 2 batch, 3 token, 4 what:
+--         'end'    each URL ends by `verdict`, but for the exceptions
+--         'defer'  the batch stays; anybody may act on it `delay_ms` from now, in state `state`
+--         'split'  the batch becomes two halves, each to be sent by itself
+--         'hold'   ESA refused this single URL of a split batch; judged when the last part of it has ended
+--       5 JSON: verdict ('submitted', 'refused', 'unknown', 'pending'), reason, code, exceptions [[index from 1, verdict,
+--         reason, code]...], state, delay_ms, children [id, id], and what the call showed:
+--         throttled {op, sent, hint_ms}, unreachable, went_well [op...], site_wait {reason, ms, grows}, site_ok,
+--         block {scope, code, hint, probe_ms}, size_limit, roll (0 to 1).
+-- Returns: {'ok', site resumed 0 or 1, wait until ms or 0, verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
+local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
+local batch_key = P .. 'batch:' .. id
+local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'attempt', 'oldest_at' }
+
+local function read_batch(batch)
+  local values, b = call('HMGET', P .. 'batch:' .. batch, unpack(BATCH)), { id = batch }
+  for i, field in ipairs(BATCH) do b[field] = values[i] end
+  b.count = tonumber(b.count or 0)
+  return b
+end
+
+local mine = read_batch(id)
+if mine.token ~= token then return { 'lost' } end
+local site, site_key = mine.site, P .. 'site:' .. mine.site
+local totals, waits_until = {}, 0
+
+local function each_member(b, visit)
+  local i = 0
+  for url, value in string.gmatch(b.members, '([^\n ]+) ([^\n]+)') do
+    i = i + 1
+    visit(i, url, value)
+  end
+end
+
+-- Back to the head of its band, merged with what came since. Owners who left end here.
+local function put_back(b, entries)
+  local lane_id = site .. ':' .. b.lane
+  local urls_key = P .. 'urls:' .. lane_id
+  local changes, fields, heads, raw, sums = {}, {}, { [0] = {}, {}, {} }, 0, {}
+  local function change(owner, field, by)
+    changes[owner] = changes[owner] or {}
+    add(changes[owner], field, by)
+  end
+  for i = #entries, 1, -1 do
+    local url, value = entries[i][1], entries[i][2]
+    local band, at, owners = parse_value(value)
+    local live, last = {}, nil
+    for owner in string.gmatch(owners, '%d+') do
+      change(owner, 'in_flight', -1)
+      last = ended(owner)
+      if last then
+        change(owner, last, 1)
+      else
+        change(owner, 'pending', 1)
+        live[#live + 1] = owner
+      end
+    end
+    if #live == 0 then
+      add(sums, last, 1)
+    else
+      local there = call('HGET', urls_key, url)
+      if there then
+        local there_band, there_at, there_owners = parse_value(there)
+        band, at = math.min(tonumber(band), tonumber(there_band)), math.min(at, there_at)
+        local known = {}
+        for _, owner in ipairs(live) do known[owner] = true end
+        for owner in string.gmatch(there_owners, '%d+') do
+          if known[owner] then -- the same request asked again while this was in flight: one of them is a repeat
+            change(owner, 'pending', -1)
+            change(owner, 'accepted', -1)
+            change(owner, 'duplicates', 1)
+          else
+            live[#live + 1] = owner
+          end
+        end
+        add(sums, 'merged', 1)
+      else
+        add(sums, 'pending', 1)
+        raw = raw + #url
+      end
+      fields[#fields + 1] = url
+      fields[#fields + 1] = band .. string.format('%.0f', at) .. ':' .. table.concat(live, ',')
+      local head = heads[tonumber(band)]
+      head[#head + 1] = url
+    end
+  end
+  if #fields > 0 then
+    call('HSET', urls_key, unpack(fields))
+    call('HSETNX', P .. 'lane:' .. lane_id, 'v', VERSION)
+    if raw > 0 then call('HINCRBY', P .. 'lane:' .. lane_id, 'bytes', raw) end
+    for b_ = 0, 2 do
+      if #heads[b_] > 0 then call('LPUSH', P .. 'band:' .. lane_id .. ':' .. b_, unpack(heads[b_])) end
+    end
+  end
+  for owner, by in pairs(changes) do account(owner, by) end
+  account_site(site, sums)
+  return #entries
+end
+
+local function note_failure(b, url, verdict, reason, code)
+  local key = P .. 'failures:' .. site
+  call('XADD', key, 'MAXLEN', '~', setting('failures_max'), '*', 'url', url, 'state', verdict, 'reason', reason or '',
+    'code', code or '', 'at', text(now), 'batch', b.id, 'lane', b.lane)
+  call('PEXPIRE', key, string.format('%.0f', setting('request_ttl_ms')))
+end
+
+local function forget(b)
+  call('DEL', P .. 'batch:' .. b.id)
+  call('ZREM', P .. 'leases', b.id)
+  account_site(site, { batches = -1, in_flight = -b.count })
+end
+
+local function end_batch(b, verdict, reason, code, exceptions)
+  local special = {}
+  for _, e in ipairs(exceptions or {}) do special[e[1]] = e end
+  if verdict == 'submitted' and next(special) == nil then -- the usual end needs no look at the single URLs
+    for owner, n in string.gmatch(b.owners, '(%d+):(%d+)') do
+      account(owner, { in_flight = -tonumber(n), submitted = tonumber(n) })
+    end
+    add(totals, 'submitted', b.count)
+    account_site(site, { submitted = b.count })
+  else
+    local changes, sums, back = {}, {}, {}
+    each_member(b, function(i, url, value)
+      local e = special[i] or { i, verdict, reason, code }
+      if e[2] == 'pending' then
+        back[#back + 1] = { url, value }
+        return
+      end
+      local _, _, owners = parse_value(value)
+      for owner in string.gmatch(owners, '%d+') do
+        changes[owner] = changes[owner] or {}
+        add(changes[owner], 'in_flight', -1)
+        add(changes[owner], e[2], 1)
+      end
+      add(sums, e[2], 1)
+      if e[2] ~= 'submitted' then note_failure(b, url, e[2], e[3], e[4]) end
+    end)
+    for owner, by in pairs(changes) do account(owner, by) end
+    account_site(site, sums)
+    for verdict_, n in pairs(sums) do add(totals, verdict_, n) end
+    if #back > 0 then add(totals, 'pending', put_back(b, back)) end
+  end
+  forget(b)
+  rearm_lane(site, b.lane, false)
+end
+
+-- One part of a split batch has ended: when it was the last, judge those that were held.
+local function part_ended(root, good)
+  local key, held_key = P .. 'split:' .. root, P .. 'held:' .. root
+  if good > 0 then call('HINCRBY', key, 'good', good) end
+  if call('HINCRBY', key, 'live', -1) > 0 then return end
+  local some_passed = tonumber(call('HGET', key, 'good') or 0) > 0
+  for _, held in ipairs(call('LRANGE', held_key, 0, -1)) do
+    local b = read_batch(held)
+    local why = call('HMGET', P .. 'batch:' .. held, 'reason', 'code', 'hint')
+    if some_passed then
+      end_batch(b, 'refused', why[1], why[2])
+    else -- not one URL got through: the request is at fault, not the URLs
+      end_batch(b, 'pending')
+      facts.block = facts.block or { scope = 'site', code = why[2], hint = why[3], probe_ms = facts.probe_ms or 60000 }
+    end
+  end
+  call('DEL', key, held_key)
+end
+
+local function put_off(b, state, delay)
+  call('HSET', P .. 'batch:' .. b.id, 'token', '', 'state', state)
+  call('ZADD', P .. 'leases', text(now + delay), b.id)
+  arm(now + delay)
+end
+
+local roll = facts.roll or 0.5
+for _, op in ipairs(facts.went_well or {}) do went_well(op) end
+if facts.throttled then
+  waits_until = throttled(facts.throttled.op, facts.throttled.sent, facts.throttled.hint_ms, roll)
+  reached()
+elseif facts.unreachable then
+  waits_until = unreachable(roll)
+end
+if facts.size_limit then call('HSET', P .. 'meta', 'size_limit', facts.size_limit) end
+
+if what == 'defer' then
+  put_off(mine, facts.state, math.max(facts.delay_ms, waits_until - now))
+elseif what == 'split' then
+  local root = mine.root or id
+  local split_key = P .. 'split:' .. root
+  if mine.root then
+    call('HINCRBY', split_key, 'live', 1)
+  else
+    call('HSET', split_key, 'live', 2)
+  end
+  local half = math.ceil(mine.count / 2)
+  local parts = { { members = {}, counts = {} }, { members = {}, counts = {} } }
+  each_member(mine, function(i, url, value)
+    local part = parts[i <= half and 1 or 2]
+    part.members[#part.members + 1] = url .. ' ' .. value
+    local _, _, owners = parse_value(value)
+    for owner in string.gmatch(owners, '%d+') do
+      add(part.counts, owner, 1)
+    end
+  end)
+  for i, part in ipairs(parts) do
+    local owners = {}
+    for owner, n in pairs(part.counts) do owners[#owners + 1] = owner .. ':' .. n end
+    local child = facts.children[i]
+    call('HSET', P .. 'batch:' .. child, 'v', VERSION, 'site', site, 'lane', mine.lane, 'state', 'ready', 'token', '',
+      'attempt', 0, 'count', #part.members, 'oldest_at', mine.oldest_at, 'claimed_at', text(now), 'root', root,
+      'owners', table.concat(owners, ' '), 'members', table.concat(part.members, '\n'))
+    call('ZADD', P .. 'leases', text(now), child)
+    account_site(site, { batches = 1, in_flight = #part.members })
+  end
+  forget(mine)
+  arm(now)
+elseif what == 'hold' then
+  call('HSET', batch_key, 'state', 'held', 'token', '', 'reason', facts.reason or '', 'code', facts.code or '',
+    'hint', facts.hint or '')
+  call('ZREM', P .. 'leases', id)
+  call('RPUSH', P .. 'held:' .. mine.root, id)
+  part_ended(mine.root, 0)
+else
+  end_batch(mine, facts.verdict, facts.reason, facts.code, facts.exceptions)
+  if mine.root then part_ended(mine.root, totals.submitted or 0) end
+end
+
+local resumed = 0
+if facts.block then
+  local probe = now + facts.block.probe_ms
+  if facts.block.scope == 'account' then
+    call('HSET', P .. 'meta', 'blocked_until', text(probe), 'blocked_code', facts.block.code, 'blocked_hint', facts.block.hint or '')
+  else
+    call('HSET', site_key, 'wait_until', text(probe), 'wait_reason', 'blocked', 'blocked_code', facts.block.code,
+      'blocked_hint', facts.block.hint or '')
+  end
+  waits_until = probe
+elseif facts.site_wait then
+  local strikes = call('HINCRBY', site_key, 'strikes', 1) - 1
+  local ms = facts.site_wait.ms
+  if facts.site_wait.grows then ms = math.min(60000, ms * 2 ^ math.min(strikes, 10)) * (0.5 + roll / 2) end
+  waits_until = math.max(now + ms, tonumber(call('HGET', site_key, 'wait_until') or 0))
+  call('HSET', site_key, 'wait_until', text(waits_until), 'wait_reason', facts.site_wait.reason)
+elseif facts.site_ok then
+  if call('HEXISTS', site_key, 'blocked_code') == 1 then resumed = 1 end
+  local reason = call('HGET', site_key, 'wait_reason')
+  if reason and reason ~= 'quota' then call('HDEL', site_key, 'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'strikes') end
+end
+local due = rearm_site(site, false)
+if due then arm(due) end
+
+local out = { 'ok', resumed, text(waits_until) }
+for verdict, n in pairs(totals) do
+  out[#out + 1] = verdict
+  out[#out + 1] = n
+end
+return out

@@ -1,0 +1,48 @@
+#!lua flags=allow-oom
+-- Repair what a crash, an outage or arq dropped; one worker at a time. ARGV: 2 worker id, 3 ms the turn lasts.
+-- Returns: {'ok', requests expired, requests left open for too long and sealed, wake-ups armed} | {'not mine'}.
+-- At most 100 of each a call. Needs nothing but the ledger.
+local turn_key = P .. 'sweeper'
+local whose = call('GET', turn_key)
+if whose and whose ~= ARGV[2] then return { 'not mine' } end
+call('SET', turn_key, ARGV[2], 'PX', ARGV[3])
+
+local expired = 0
+for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now), 'LIMIT', 0, 100)) do
+  local key = P .. 'request:' .. owner
+  local r = call('HMGET', key, 'v', 'pending', 'ended')
+  if tonumber(r[1] or VERSION) <= VERSION then
+    call('ZREM', P .. 'expiring', owner)
+    if r[1] and not r[3] then
+      local pending = tonumber(r[2] or 0)
+      call('HSET', key, 'ended', 'expired', 'sealed', call('HLEN', P .. 'chunks:' .. owner))
+      account(owner, { pending = -pending, expired = pending })
+      expired = expired + pending
+    end
+  end
+end
+
+local sealed = 0
+for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'open', '-inf', text(now - setting('open_ttl_ms')), 'LIMIT', 0, 100)) do
+  call('ZREM', P .. 'open', owner)
+  if call('EXISTS', P .. 'request:' .. owner) == 1 then
+    call('HSET', P .. 'request:' .. owner, 'sealed', call('HLEN', P .. 'chunks:' .. owner))
+    account(owner, {})
+    sealed = sealed + 1
+  end
+end
+
+-- The ring and the leases say when somebody is needed; arm() does nothing while a wake-up for then is armed.
+local at = INF
+local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
+if #first > 0 then at = math.max(tonumber(first[2]), (gate(CREATE))) end
+local lease = call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
+if #lease > 0 then at = math.min(at, tonumber(lease[2])) end
+local armed = 0
+if at < INF and call('ZCARD', P .. 'waiters') == 0 then
+  local before = call('HGET', P .. 'meta', 'wake')
+  arm(at)
+  if call('HGET', P .. 'meta', 'wake') ~= before then armed = 1 end
+end
+call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', text(now))
+return { 'ok', expired, sealed, armed }

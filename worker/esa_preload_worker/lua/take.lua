@@ -1,0 +1,205 @@
+#!lua flags=allow-oom
+-- Hand out the next thing to do: a batch whose lease ran out, or a new batch of the next due lane, or how long to wait.
+-- ARGV: 2 token of this claim, 3 id of the pump that asks, 4 id for a new batch.
+-- Returns: {'batch', now, id, state, site, lane, attempt, first sent ms, sent ms, oldest ms, root or '', job or '', url...}
+--        | {'wait', ms, 1 to stay and ask again or 0 to leave, reason} | {'idle'}.
+-- States: 'sent' (call Create now), 'uncertain' (look the name up), 'created' (a plan is missing).
+-- Whoever is told to leave is woken by the queue. O(batch).
+local token, pump, new_id = ARGV[2], ARGV[3], ARGV[4]
+local STAY_MS = 250      -- nothing sleeps in an arq slot for longer
+local WAITERS = 2        -- enough to take the next token at once, few enough not to crowd Redis
+local LEASE = setting('lease_ms')
+
+call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
+call('ZREM', P .. 'waiters', pump)
+if tonumber(call('HGET', P .. 'meta', 'wake') or INF) <= now then call('HDEL', P .. 'meta', 'wake') end
+
+-- A dead claim, or one that waits for its moment, needs somebody too.
+local function arm_before(at)
+  local lease = call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
+  arm(#lease > 0 and math.min(at, math.max(now + 1, tonumber(lease[2]))) or at)
+end
+
+local function waiting(at, reason)
+  local ms = math.max(1, math.ceil(at - now))
+  if ms > STAY_MS then
+    arm_before(at)
+    return { 'wait', ms, 0, reason }
+  end
+  if call('ZCARD', P .. 'waiters') >= WAITERS then return { 'wait', ms, 0, reason } end
+  call('ZADD', P .. 'waiters', text(now + ms + 1000), pump)
+  return { 'wait', ms, 1, reason }
+end
+
+-- Whoever follows takes the next token while this one is at work.
+local function call_the_next()
+  local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
+  if #first > 0 and call('ZCARD', P .. 'waiters') == 0 then
+    arm(math.max(tonumber(first[2]), (gate(CREATE))))
+  end
+end
+
+local function urls_of(members)
+  local urls = {}
+  for url in string.gmatch(members, '([^\n ]+) [^\n]+') do urls[#urls + 1] = url end
+  return urls
+end
+
+local function reply(id, urls)
+  local b = call('HMGET', P .. 'batch:' .. id, 'state', 'site', 'lane', 'attempt', 'first_sent_at', 'sent_at',
+    'oldest_at', 'root', 'job')
+  local out = { 'batch', text(now), id, b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] or '', b[9] or '' }
+  for i = 1, #urls do out[#out + 1] = urls[i] end
+  return out
+end
+
+local mine = call('HMGET', P .. 'batch:' .. new_id, 'token', 'members')
+if mine[1] == token then return reply(new_id, urls_of(mine[2])) end -- the reply was lost and the call repeated
+
+local opens, why_closed = gate(CREATE)
+
+-- 1. What somebody began and did not end.
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, 8)) do
+  local key = P .. 'batch:' .. id
+  local b = call('HMGET', key, 'v', 'state', 'members')
+  if not b[2] then
+    call('ZREM', P .. 'leases', id)
+  elseif tonumber(b[1] or 1) <= VERSION and (b[2] ~= 'ready' or opens <= now) then
+    local state = b[2]
+    call('HINCRBY', key, 'attempt', 1)
+    if state == 'ready' then
+      state = 'sent'
+      spend(CREATE)
+      call('HSET', key, 'sent_at', text(now))
+      call('HSETNX', key, 'first_sent_at', text(now))
+    elseif state == 'sent' then
+      state = 'uncertain'
+    end
+    call('HSET', key, 'token', token, 'state', state)
+    call('ZADD', P .. 'leases', text(now + LEASE), id)
+    call_the_next()
+    return reply(id, urls_of(b[3]))
+  end
+end
+
+-- 2. A new batch, when Create may be called.
+local function claim(site, lane)
+  local id = site .. ':' .. lane
+  local urls_key = P .. 'urls:' .. id
+  local most, most_bytes = batch_max_urls(), setting('batch_max_bytes')
+  local lengths, urls, members, counts, touched = {}, {}, {}, {}, {}
+  local bytes, oldest, raw, gone, full = 0, INF, 0, 0, false
+  for b = 0, 2 do lengths[b] = call('LLEN', P .. 'band:' .. id .. ':' .. b) end
+
+  -- The form-encoded size: at most three bytes a character, counted exactly only where that bound does not fit.
+  local function encoded(url)
+    local bound = 3 * #url + 3
+    if bytes + bound <= most_bytes then return bound end
+    local _, odd = string.gsub(url, '[^%w%-%._]', '')
+    return #url + 2 * odd + 3
+  end
+
+  local function pop(band, want)
+    local list = P .. 'band:' .. id .. ':' .. band
+    while want > 0 and not full do
+      local popped = call('LPOP', list, want)
+      if not popped then return end
+      local values = call('HMGET', urls_key, unpack(popped))
+      local remove, seen = {}, {}
+      for i, url in ipairs(popped) do
+        local value = values[i]
+        local in_band, at, owners
+        if value then in_band, at, owners = parse_value(value) end
+        if value and in_band == tostring(band) and not seen[url] then
+          local live, asked, last = {}, 0, nil
+          for owner in string.gmatch(owners, '%d+') do
+            asked = asked + 1
+            last = ended(owner)
+            if not last then live[#live + 1] = owner end
+          end
+          local size = #live > 0 and encoded(url) or 0
+          if #live > 0 and #urls > 0 and bytes + size > most_bytes then
+            full = true -- give back what does not fit, in its order
+            local rest = {}
+            for j = #popped, i, -1 do rest[#rest + 1] = popped[j] end
+            call('LPUSH', list, unpack(rest))
+            break
+          end
+          seen[url] = true
+          remove[#remove + 1] = url
+          raw = raw + #url
+          if #live == 0 then
+            gone = gone + 1
+            add(touched, last, 1)
+          else
+            bytes = bytes + size
+            if at < oldest then oldest = at end
+            for _, owner in ipairs(live) do add(counts, owner, 1) end
+            if #live < asked then value = in_band .. string.format('%.0f', at) .. ':' .. table.concat(live, ',') end
+            urls[#urls + 1] = url
+            members[#members + 1] = url .. ' ' .. value
+            want = want - 1
+          end
+        end
+      end
+      if #remove > 0 then call('HDEL', urls_key, unpack(remove)) end
+    end
+  end
+
+  -- A tenth of the room is kept for the bands below, while they have something.
+  local below = lengths[1] + lengths[2]
+  pop(0, most - math.min(below, math.ceil(most / 10)))
+  local room = most - #urls
+  pop(1, room - math.min(lengths[2], math.ceil(room / 10)))
+  for _, band in ipairs({ 2, 0, 1 }) do pop(band, most - #urls) end
+
+  local meta = P .. 'lane:' .. id
+  if raw > 0 then call('HINCRBY', meta, 'bytes', -raw) end
+  account_site(site, { pending = -(#urls + gone) })
+  account_site(site, touched)
+  return urls, members, counts, oldest
+end
+
+for _ = 1, 20 do
+  if opens > now then
+    local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
+    if #first == 0 then break end
+    return waiting(math.max(opens, tonumber(first[2])), why_closed)
+  end
+  local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
+  if #first == 0 then break end
+  local site, turn_at = first[1], tonumber(first[2])
+  if turn_at >= now + 1 then return waiting(turn_at, 'not due') end
+  local lane = call('ZRANGE', P .. 'lanes:' .. site, 0, 0)[1]
+  if not lane then
+    call('ZREM', P .. 'ring', site)
+  else
+    local version = call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'v')
+    local unreadable = readable(version, 'lane ' .. lane .. ' of site ' .. site)
+    if unreadable then return unreadable end
+    local urls, members, counts, oldest = claim(site, lane)
+    if #urls == 0 then
+      rearm_lane(site, lane, true)
+      rearm_site(site, true)
+    else
+      local owners = {}
+      for owner, n in pairs(counts) do
+        account(owner, { pending = -n, in_flight = n })
+        owners[#owners + 1] = owner .. ':' .. n
+      end
+      call('HSET', P .. 'batch:' .. new_id, 'v', VERSION, 'site', site, 'lane', lane, 'state', 'sent', 'token', token,
+        'attempt', 1, 'count', #urls, 'oldest_at', text(oldest), 'claimed_at', text(now), 'sent_at', text(now),
+        'first_sent_at', text(now), 'owners', table.concat(owners, ' '), 'members', table.concat(members, '\n'))
+      call('ZADD', P .. 'leases', text(now + LEASE), new_id)
+      account_site(site, { batches = 1, in_flight = #urls })
+      rearm_lane(site, lane, true)
+      rearm_site(site, true)
+      spend(CREATE)
+      call_the_next()
+      return reply(new_id, urls)
+    end
+  end
+end
+
+if call('ZCARD', P .. 'leases') > 0 then arm_before(INF) end
+return { 'idle' }
