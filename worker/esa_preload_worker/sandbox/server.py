@@ -1,0 +1,357 @@
+"""The sandbox over HTTP: one endpoint as ESA has it, the failed files, and the control routes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
+
+from aiohttp import ClientPayloadError, web
+
+from esa_preload_worker.sandbox import control, replies
+from esa_preload_worker.sandbox.config import ForeignJob, SandboxConfig
+from esa_preload_worker.sandbox.forms import decode_pairs
+from esa_preload_worker.sandbox.limits import Limits, hint_ms
+from esa_preload_worker.sandbox.operations import (
+    OPERATIONS,
+    Call,
+    Operation,
+    decode_parameters,
+    failed_file_text,
+    operation_of,
+)
+from esa_preload_worker.sandbox.replies import ApiError, Body
+from esa_preload_worker.sandbox.state import Account
+from esa_preload_worker.sandbox.verify import Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+_CONTROL = "/_sandbox/"
+_FAILED_FILE = re.compile(r"/failed/([0-9a-f]{24})\.txt")
+# Actions that do not exist are counted together: their names are the caller's to invent.
+_UNKNOWN_OPERATION = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Received:
+    """A call as it arrived; header names in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def action(self) -> str:
+        return self.headers.get("x-acs-action", "")
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.headers.get('host', '')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What a call came to: it is committed, and the reply is still to be sent."""
+
+    status: int
+    body: Body
+    retry_after_ms: int | None = None
+
+
+class Sandbox:
+    """
+    A simulated ESA endpoint, for the length of an ``async with``.
+
+    Attributes:
+        account: the jobs and plans it holds, for tests in the same process.
+    """
+
+    def __init__(
+        self,
+        config: SandboxConfig | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Prepare a sandbox; entering it starts to listen.
+
+        Args:
+            host: control routes are served on a loopback address only.
+            port: 0 for a free one.
+            clock: UNIX seconds; of plans, limits, signatures and creation times alike.
+        """
+        self._config = config or SandboxConfig()
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._has_control = _is_loopback(host)
+        self._limits = Limits(self._config.limits)
+        self._verifier = Verifier(self._config.credentials)
+        self._calls: dict[str, Counter[str]] = {}
+        self._jitter = Random(self._config.seed)  # noqa: S311 - a simulation, reproducible
+        self._runner: web.ServerRunner | None = None
+        self.account = Account(self._config, clock)
+
+    async def __aenter__(self) -> Self:
+        """Listen; on return calls are answered."""
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), handle_signals=False)
+        await self._runner.setup()
+        try:
+            # A test that has ended must not wait for its clients' idle connections.
+            await web.TCPSite(self._runner, self._host, self._port, backlog=1024).start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        self._port = int(self._runner.addresses[0][1])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening and close every connection."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port, as the official SDK takes them in ``endpoint``; with ``protocol="http"``."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
+
+    @property
+    def url(self) -> str:
+        """The address to call, without a slash at the end."""
+        return f"http://{self.endpoint}"
+
+    @property
+    def config(self) -> SandboxConfig:
+        """The configuration in force."""
+        return self._config
+
+    def reconfigure(self, **changes: Any) -> None:
+        """
+        Change fields of the configuration from the next call on.
+
+        A new limit starts full; a new quota starts a new period. ``seed`` and ``foreign_jobs`` only matter at the start.
+
+        Raises:
+            ValueError: a value is out of range; nothing was changed.
+        """
+        config = dataclasses.replace(self._config, **changes)
+        self._limits.change(config.limits, tuple(OPERATIONS), self._clock())
+        self._verifier.change(config.credentials)
+        self.account.change(config)
+        self._config = config
+
+    def add_foreign_job(self, job: ForeignJob) -> str:
+        """Add a job that somebody else made; return its id."""
+        return self.account.add_foreign_job(job).job_id
+
+    def jobs(self) -> list[Body]:
+        """Return what ``GET /_sandbox/jobs`` returns."""
+        return control.jobs_document(self.account)
+
+    def stats(self) -> Body:
+        """Return what ``GET /_sandbox/stats`` returns."""
+        return control.stats_document(self.account, self._calls)
+
+    # -- a call: receive, decide and commit, reply ------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if path == "/":
+            return await self._handle_call(request)
+        if path.startswith(_CONTROL) and self._has_control:
+            return await self._handle_control(request, path)
+        if request.method == "GET" and (match := _FAILED_FILE.fullmatch(path)):
+            return self._failed_file(match[1])
+        return _json_response(_refusal(_not_served(), request.host))
+
+    async def _handle_call(self, request: web.BaseRequest) -> web.StreamResponse:
+        """
+        Answer one call of the API.
+
+        The steps stand apart so that a fault can come between them: nothing is decided before :meth:`_receive` has
+        returned, everything is committed when :meth:`_commit` has, and only then is there a reply to send, to delay
+        or to lose.
+        """
+        half_latency_s = self._latency_s() / 2
+        try:
+            received = await self._receive(request)
+        except ApiError as error:
+            return _json_response(_refusal(error, request.host))
+        if half_latency_s:
+            await asyncio.sleep(half_latency_s)
+        outcome = self._commit(received)
+        if half_latency_s:
+            await asyncio.sleep(half_latency_s)
+        return _json_response(outcome)
+
+    async def _receive(self, request: web.BaseRequest) -> _Received:
+        return _Received(
+            method=request.method,
+            target=request.raw_path,
+            headers=_headers_of(request),
+            body=await _read(request, self._config.max_body_bytes),
+        )
+
+    def _commit(self, received: _Received) -> _Outcome:
+        """Decide a call and do what it asks, at once: nothing here awaits."""
+        operation_name = received.action if received.action in OPERATIONS else _UNKNOWN_OPERATION
+        codes = self._calls.setdefault(operation_name, Counter())
+        try:
+            body = self._run(received)
+        except ApiError as error:
+            codes[error.code] += 1
+            return _refusal(error, received.headers.get("host", ""))
+        codes["OK"] += 1
+        return _Outcome(status=200, body={"RequestId": replies.new_request_id()} | body)
+
+    def _run(self, received: _Received) -> Body:
+        operation = self._admit(received)
+        query = received.target.partition("?")[2].encode("utf-8", "surrogateescape")
+        call = Call(
+            query=decode_parameters(decode_pairs(query)),
+            form=decode_parameters(decode_pairs(received.body)),
+            base_url=received.base_url,
+        )
+        return operation.run(self.account, call)
+
+    def _admit(self, received: _Received) -> Operation:
+        now_s = self._clock()
+        if self._config.verify_signatures:
+            self._verifier.verify(
+                method=received.method,
+                target=received.target,
+                headers=received.headers,
+                body=received.body,
+                now_s=now_s,
+            )
+        version = received.headers.get("x-acs-version", "")
+        operation = operation_of(received.action, version=version, method=received.method)
+        wait_s = self._limits.admit(received.action, now_s)
+        if wait_s is not None:
+            raise replies.too_many_requests(
+                retry_after_ms=hint_ms(wait_s) if self._config.send_hint else None
+            )
+        return operation
+
+    def _latency_s(self) -> float:
+        if not self._config.jitter_s:
+            return self._config.latency_s
+        return self._config.latency_s + self._jitter.uniform(0, self._config.jitter_s)
+
+    # -- beside the API -----------------------------------------------------------------------------------------------------
+
+    def _failed_file(self, job_id: str) -> web.Response:
+        job = self.account.known_job(job_id)
+        if job is None or not job.refused:
+            return web.Response(status=404, text="No such file.\n")
+        return web.Response(text=failed_file_text(job))
+
+    async def _handle_control(self, request: web.BaseRequest, path: str) -> web.Response:
+        try:
+            raw = await _read(request, self._config.max_body_bytes)
+            document = self._control(request.method, path.removeprefix(_CONTROL), raw)
+        except (control.ControlError, ValueError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        except ApiError as error:
+            return web.json_response({"error": error.message}, status=error.status)
+        return web.json_response(document)
+
+    def _control(self, method: str, name: str, raw: bytes) -> object:
+        match method, name:
+            case "GET", "jobs":
+                return self.jobs()
+            case "POST", "jobs":
+                return {"id": self.add_foreign_job(control.foreign_job_of(raw))}
+            case "GET", "stats":
+                return self.stats()
+            case "GET", "config":
+                return control.config_document(self._config)
+            case "PUT", "config":
+                self.reconfigure(**control.changes_of(raw))
+                return control.config_document(self._config)
+            case _:
+                raise _not_served()
+
+
+async def serve(
+    config: SandboxConfig, host: str, port: int, ready: Callable[[str], None] = lambda _: None
+) -> None:
+    """Run a sandbox until cancelled; *ready* gets its address once calls are answered."""
+    async with Sandbox(config, host=host, port=port) as sandbox:
+        ready(sandbox.url)
+        await asyncio.Event().wait()
+
+
+async def _read(request: web.BaseRequest, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > max_bytes:
+                raise ApiError(413, "RequestEntityTooLarge", f"The request is larger than {max_bytes} bytes.")
+            chunks.append(chunk)
+    except (ClientPayloadError, web.RequestPayloadError):
+        raise ApiError(400, "InvalidParameter", "The body cannot be read.") from None
+    return b"".join(chunks)
+
+
+def _headers_of(request: web.BaseRequest) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        key = name.lower()
+        headers[key] = f"{headers[key]},{value}" if key in headers else value
+    return headers
+
+
+def _refusal(error: ApiError, host: str) -> _Outcome:
+    return _Outcome(
+        status=error.status,
+        body={
+            "RequestId": replies.new_request_id(),
+            "HostId": host,
+            "Code": error.code,
+            "Message": error.message,
+        },
+        retry_after_ms=error.retry_after_ms,
+    )
+
+
+def _json_response(outcome: _Outcome) -> web.Response:
+    headers = {
+        "Content-Type": "application/json;charset=utf-8",
+        "x-acs-request-id": outcome.body["RequestId"],
+    }
+    if outcome.retry_after_ms is not None:
+        headers["x-acs-retry-after"] = str(outcome.retry_after_ms)
+    return web.Response(
+        status=outcome.status, headers=headers, body=json.dumps(outcome.body, separators=(",", ":")).encode()
+    )
+
+
+def _not_served() -> ApiError:
+    return ApiError(
+        404, "InvalidAction.NotFound", "Specified api is not found, please check your url and method."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
