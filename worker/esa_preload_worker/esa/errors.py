@@ -29,8 +29,19 @@ class EsaError(Exception):
 class ThrottledError(EsaError):
     """Nothing was done: everybody waits, ``retry_after_s`` when ESA said how long (``None`` when not)."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, code: str, http_status: int = 0, esa_request_id: str = "", hint: str = "") -> None:
-        super().__init__(message, code=code, http_status=http_status, esa_request_id=esa_request_id, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        code: str,
+        http_status: int = 0,
+        esa_request_id: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(
+            message, code=code, http_status=http_status, esa_request_id=esa_request_id, hint=hint
+        )
         self.retry_after_s = retry_after_s
 
 
@@ -61,8 +72,19 @@ class SizeError(EsaError):
 class BlockedError(EsaError):
     """A person must act: ``scope`` says whether for this site or for the whole account."""
 
-    def __init__(self, message: str, *, scope: Literal["site", "account"], code: str, http_status: int = 0, esa_request_id: str = "", hint: str = "") -> None:
-        super().__init__(message, code=code, http_status=http_status, esa_request_id=esa_request_id, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        scope: Literal["site", "account"],
+        code: str,
+        http_status: int = 0,
+        esa_request_id: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(
+            message, code=code, http_status=http_status, esa_request_id=esa_request_id, hint=hint
+        )
         self.scope: Literal["site", "account"] = scope
 
 

@@ -80,3 +80,20 @@ class RefusedUrl:
 
     url: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A website of the account; ``status`` is pending, active, offline or moved."""
+
+    site_id: int
+    name: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitePage:
+    """One page of sites; ``total`` counts all pages."""
+
+    sites: tuple[Site, ...]
+    total: int

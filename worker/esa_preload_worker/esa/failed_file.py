@@ -1,0 +1,108 @@
+"""Decide from where the list of refused URLs may be read, and read its lines."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from esa_preload_worker.esa.errors import FailedFileError
+from esa_preload_worker.esa.model import RefusedUrl
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+MAX_BYTES = 8 * 1024 * 1024
+REASON_MAX_CHARS = 200
+
+# No userinfo, no trailing dot, no empty label, no odd character: nothing that two parsers could read differently.
+_NETLOC = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(?::(?P<port>[0-9]{1,5}))?")
+_URL_CHARS = re.compile(r"[!-\[\]-~]{1,8192}")
+_KNOWN_REASON = re.compile(
+    r"(?P<url>\S+?),\s*(?P<reason>(?:InvalidUrl|InvalidDomain|QuotaExcess|OtherErrors|invalid|quota|other)\b.*)",
+    re.IGNORECASE,
+)
+_SEPARATOR = re.compile(r",?\s+|,")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether *host* is this machine by name or address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_source(url: str, *, allow_loopback: bool, allow_any: bool) -> None:
+    """
+    Check that the list may be read from *url*: https and below ``aliyuncs.com``.
+
+    Args:
+        allow_loopback: the endpoint itself is loopback, so http and this machine will do.
+        allow_any: an operator allowed every http and https address.
+
+    Raises:
+        FailedFileError: it may not.
+    """
+    # The message does not show the URL: its query may hold a signature.
+    if not _URL_CHARS.fullmatch(url):
+        raise FailedFileError("the list's address is no URL")
+    try:
+        parts = urlsplit(url)
+        place = _NETLOC.fullmatch(parts.netloc.lower())
+    except ValueError:
+        raise FailedFileError("the list's address is no URL") from None
+    if place is None or parts.scheme not in ("http", "https") or not 0 < int(place["port"] or 443) < 65536:
+        raise FailedFileError("the list's address is no plain http or https URL")
+    if allow_any or (allow_loopback and is_loopback(place["host"])):
+        return
+    if (
+        parts.scheme != "https"
+        or place["port"] not in (None, "443")
+        or not place["host"].endswith(".aliyuncs.com")
+    ):
+        raise FailedFileError("the list is not at https://*.aliyuncs.com")
+
+
+def parse_failed_file(content: bytes, *, among: Collection[str] = ()) -> tuple[RefusedUrl, ...]:
+    """
+    Read the lines of the list: a URL each, and after white space or a comma perhaps the reason.
+
+    Args:
+        among: the URLs of the batch. A comma may belong to a URL: where it does is decided by which one was sent.
+
+    Raises:
+        FailedFileError: it is not text, or a line is no URL.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise FailedFileError("the list is not UTF-8 text") from None
+    # Not splitlines(): that would also cut at characters which may stand in a reason.
+    lines = [line.strip() for line in text.replace("\r", "\n").split("\n")]
+    return tuple(_parse_line(line, among) for line in lines if line)
+
+
+def _parse_line(line: str, among: Collection[str]) -> RefusedUrl:
+    url, reason = _split(line, among)
+    if not url.startswith(("http://", "https://")) or not url.isprintable():
+        raise FailedFileError("a line of the list is no URL")
+    printable = "".join(char if char.isprintable() else " " for char in reason[:REASON_MAX_CHARS])
+    return RefusedUrl(url=url, reason=printable.strip(" ,"))
+
+
+def _split(line: str, among: Collection[str]) -> tuple[str, str]:
+    if line in among:
+        return line, ""
+    if among:
+        ends = [match.span() for match in _SEPARATOR.finditer(line[:8192])]
+        for start, end in reversed(ends):
+            if line[:start] in among:
+                return line[:start], line[end:]
+    if known := _KNOWN_REASON.fullmatch(line):
+        return known["url"], known["reason"]
+    url, *reason = line.split(None, 1)
+    return (url.removesuffix(","), reason[0]) if reason else (url, "")
