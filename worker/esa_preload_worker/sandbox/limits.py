@@ -10,8 +10,8 @@ from esa_preload_worker.sandbox.config import EVERY_OPERATION, BucketLimit, Rate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A caller who waits exactly as long as the hint says must get in, whatever rounding did to the tokens.
-_ROUNDING = 1e-9
+# A caller who waits exactly as long as the hint says must get in: UNIX seconds in a float are 0.2 microseconds apart.
+_ROUNDING_S = 1e-6
 
 
 class Limiter(Protocol):
@@ -38,10 +38,11 @@ class TokenBucket:
         elapsed_s = max(0.0, now_s - self._at_s)
         self._at_s = max(self._at_s, now_s)
         self._tokens = min(self._burst, self._tokens + elapsed_s * self._rate_per_s)
-        if self._tokens >= 1 - _ROUNDING:
-            self._tokens = max(0.0, self._tokens - 1)
-            return None
-        return (1 - self._tokens) / self._rate_per_s
+        wait_s = (1 - self._tokens) / self._rate_per_s
+        if wait_s > _ROUNDING_S:
+            return wait_s
+        self._tokens -= 1
+        return None
 
 
 class FixedWindow:
@@ -57,7 +58,7 @@ class FixedWindow:
 
     def admit(self, now_s: float) -> float | None:
         """Take one of the window's calls, or say when the next window begins."""
-        windows_passed = math.floor((now_s - self._starts_s) / self._window_s + _ROUNDING)
+        windows_passed = math.floor((now_s - self._starts_s + _ROUNDING_S) / self._window_s)
         if windows_passed > 0:
             self._starts_s += windows_passed * self._window_s
             self._left = self._calls
@@ -69,7 +70,7 @@ class FixedWindow:
 
 def hint_ms(wait_s: float) -> int:
     """Return *wait_s* as ``x-acs-retry-after`` says it: whole milliseconds, rounded up, at least one."""
-    return max(1, math.ceil(wait_s * 1000 - _ROUNDING))
+    return max(1, math.ceil((wait_s - _ROUNDING_S) * 1000))
 
 
 class Limits:

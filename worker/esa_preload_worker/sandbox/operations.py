@@ -234,7 +234,10 @@ def _url_list(account: Account, form: Mapping[str, str]) -> str:
     if not text:
         raise ApiError(400, "MissingUrlList", "The UrlList parameter is empty.")
     if text.count("\n") >= account.config.max_urls_per_list:
-        raise invalid("UrlList", f"it has more than {account.config.max_urls_per_list} lines")
+        # ESA documents neither the limit nor its code; this one is of the shape that its neighbours use.
+        raise ApiError(
+            400, "UrlList.ExceedLimit", f"The UrlList has more than {account.config.max_urls_per_list} URLs."
+        )
     return text
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import ipaddress
 import json
 import re
 import time
 from collections import Counter
 from dataclasses import dataclass
+from email.utils import formatdate
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
@@ -109,7 +111,6 @@ class Sandbox:
         self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), handle_signals=False)
         await self._runner.setup()
         try:
-            # A test that has ended must not wait for its clients' idle connections.
             await web.TCPSite(self._runner, self._host, self._port, backlog=1024).start()
         except BaseException:
             await self._runner.cleanup()
@@ -177,7 +178,7 @@ class Sandbox:
             return await self._handle_control(request, path)
         if request.method == "GET" and (match := _FAILED_FILE.fullmatch(path)):
             return self._failed_file(match[1])
-        return _json_response(_refusal(_not_served(), request.host))
+        return self._respond(_refusal(_not_served(), request.host))
 
     async def _handle_call(self, request: web.BaseRequest) -> web.StreamResponse:
         """
@@ -191,13 +192,13 @@ class Sandbox:
         try:
             received = await self._receive(request)
         except ApiError as error:
-            return _json_response(_refusal(error, request.host))
+            return self._respond(_refusal(error, request.host))
         if half_latency_s:
             await asyncio.sleep(half_latency_s)
         outcome = self._commit(received)
         if half_latency_s:
             await asyncio.sleep(half_latency_s)
-        return _json_response(outcome)
+        return self._respond(outcome)
 
     async def _receive(self, request: web.BaseRequest) -> _Received:
         return _Received(
@@ -247,6 +248,18 @@ class Sandbox:
                 retry_after_ms=hint_ms(wait_s) if self._config.send_hint else None
             )
         return operation
+
+    def _respond(self, outcome: _Outcome) -> web.Response:
+        headers = {
+            "Content-Type": "application/json;charset=utf-8",
+            # By the sandbox's clock: a client whose clock is off learns from it by how much.
+            "Date": _http_date(int(self._clock())),
+            "x-acs-request-id": outcome.body["RequestId"],
+        }
+        if outcome.retry_after_ms is not None:
+            headers["x-acs-retry-after"] = str(outcome.retry_after_ms)
+        body = json.dumps(outcome.body, separators=(",", ":")).encode()
+        return web.Response(status=outcome.status, headers=headers, body=body)
 
     def _latency_s(self) -> float:
         if not self._config.jitter_s:
@@ -332,16 +345,9 @@ def _refusal(error: ApiError, host: str) -> _Outcome:
     )
 
 
-def _json_response(outcome: _Outcome) -> web.Response:
-    headers = {
-        "Content-Type": "application/json;charset=utf-8",
-        "x-acs-request-id": outcome.body["RequestId"],
-    }
-    if outcome.retry_after_ms is not None:
-        headers["x-acs-retry-after"] = str(outcome.retry_after_ms)
-    return web.Response(
-        status=outcome.status, headers=headers, body=json.dumps(outcome.body, separators=(",", ":")).encode()
-    )
+@functools.lru_cache(maxsize=4)
+def _http_date(at_s: int) -> str:
+    return formatdate(at_s, usegmt=True)
 
 
 def _not_served() -> ApiError:
