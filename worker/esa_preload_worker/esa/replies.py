@@ -75,7 +75,7 @@ def parse_plans_created(reply: Fields, *, job_id: str, asked: int) -> PlansCreat
     """
     created = tuple(_plan(entry, job_id) for entry in _objects(reply, "SuccessExecutions", default=()))
     failed = len(_objects(reply, "FailedExecutions", default=()))
-    total = _number(reply, "TotalCount", default=asked)
+    total = _number(reply, "TotalCount", default=0)
     success = _number(reply, "SuccessCount", default=len(created))
     failed_count = max(failed, total - success)
     messages = _list(reply, "FailedMessages", default=())
@@ -183,9 +183,8 @@ def _objects(reply: Fields, key: str, *, default: tuple[object, ...] | None = No
     return entries
 
 
-def _clean(value: object) -> str:
+def _clean(text: str) -> str:
     """Make text that can be stored and printed: bounded, and without half characters (``\\ud800``)."""
-    text = value if isinstance(value, str) else repr(value)
     return text[:TEXT_MAX_CHARS].encode("utf-8", "replace").decode()
 
 
