@@ -56,7 +56,7 @@ if not owner then
   call('SET', P .. 'request-id:' .. request_id, owner)
   call('HSET', key, 'v', VERSION, 'id', request_id, 'site', site, 'plan', plan, 'lane', lane, 'band', band,
     'expires_in', expires_in, 'source', source, 'created_at', text(now))
-  call('SADD', P .. 'sites', site)
+  call('ZADD', P .. 'sites', 'NX', text(now), site)
   call('HSETNX', site_key, 'v', VERSION)
   if expires_in ~= '' then
     local at = text(now + tonumber(expires_in))

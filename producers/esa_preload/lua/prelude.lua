@@ -4,7 +4,7 @@
 -- The ledger, a line a key (docs/reference/ledger.md says more):
 --   meta                hash    version, wake (ms of the armed wake-up), turn, seq, fingerprint, account block
 --   settings            hash    what the workers published: batch limits, ages, bounds
---   sites               set     every site ever seen
+--   sites               zset    site -> ms when it was first seen
 --   site:<s>            hash    totals and state of a site
 --   ring                zset    site -> ms from which it may be claimed: served sites go to the back
 --   lanes:<s>           zset    lane -> ms at which it falls due

@@ -167,6 +167,7 @@ local function part_ended(root, good)
 end
 
 local function put_off(b, state, delay)
+  if call('HEXISTS', P .. 'batch:' .. b.id, 'job_id') == 1 then state = 'created' end -- a job on record is never forgotten
   call('HSET', P .. 'batch:' .. b.id, 'token', '', 'state', state)
   call('ZADD', P .. 'leases', text(now + delay), b.id)
   arm(now + delay)

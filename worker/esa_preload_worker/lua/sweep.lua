@@ -1,23 +1,23 @@
 #!lua flags=allow-oom
 -- Repair what a crash, an outage or arq dropped; one worker at a time. ARGV: 2 worker id, 3 ms the turn lasts.
--- Returns: {'ok', requests expired, requests left open for too long and sealed, wake-ups armed} | {'not mine'}.
+-- Returns: {'ok', requests left open for too long and sealed, wake-ups armed, site, urls expired, site, urls ...} | {'not mine'}.
 -- At most 100 of each a call. Needs nothing but the ledger.
 local turn_key = P .. 'sweeper'
 local whose = call('GET', turn_key)
 if whose and whose ~= ARGV[2] then return { 'not mine' } end
 call('SET', turn_key, ARGV[2], 'PX', ARGV[3])
 
-local expired = 0
+local expired = {}
 for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now), 'LIMIT', 0, 100)) do
   local key = P .. 'request:' .. owner
-  local r = call('HMGET', key, 'v', 'pending', 'ended')
+  local r = call('HMGET', key, 'v', 'pending', 'ended', 'site')
   if tonumber(r[1] or VERSION) <= VERSION then
     call('ZREM', P .. 'expiring', owner)
     if r[1] and not r[3] then
       local pending = tonumber(r[2] or 0)
       call('HSET', key, 'ended', 'expired', 'sealed', call('HLEN', P .. 'chunks:' .. owner))
       account(owner, { pending = -pending, expired = pending })
-      expired = expired + pending
+      add(expired, r[4], pending)
     end
   end
 end
@@ -45,4 +45,9 @@ if at < INF and call('ZCARD', P .. 'waiters') == 0 then
   if call('HGET', P .. 'meta', 'wake') ~= before then armed = 1 end
 end
 call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', text(now))
-return { 'ok', expired, sealed, armed }
+local out = { 'ok', sealed, armed }
+for site, urls in pairs(expired) do
+  out[#out + 1] = site
+  out[#out + 1] = urls
+end
+return out

@@ -1,0 +1,343 @@
+"""The producers' side of the ledger: the one module of this package that talks to Redis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from esa_preload.errors import (
+    QueueFullError,
+    QueueUnavailableError,
+    RequestConflictError,
+    UnknownRequestError,
+    UnsupportedRecordError,
+)
+from esa_preload.model import Failure, RequestStatus, SiteStatus
+from esa_preload.scripts import as_text, load_script, run_script
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from esa_preload.keys import Keys
+
+ACCEPT = load_script("accept")
+END_REQUEST = load_script("end_request")
+
+RECORD_VERSION = 1
+_BLOCK = ["blocked_code", "blocked_hint"]
+_COUNTS = ("accepted", "merged", "pending", "in_flight", "submitted", "refused", "expired", "cancelled", "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What every chunk of a request repeats: ``lane`` counts only when the request is new. ``expires_in_ms`` 0: never."""
+
+    request_id: str
+    site_id: int
+    plan: str
+    lane: str
+    band: int
+    expires_in_ms: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of one chunk; ``waiting_until`` when the site is known to wait."""
+
+    accepted: int
+    merged: int
+    duplicates: int
+    waiting_until: datetime | None
+
+
+@contextlib.contextmanager
+def redis_errors(request_id: str | None = None) -> Iterator[None]:
+    """Map what Redis raises to what the caller can do about it."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+        raise QueueUnavailableError(
+            f"Redis cannot be reached: {exc}",
+            request_id=request_id,
+            hint="check ESA_PRELOAD_REDIS_URL and that the server runs; then repeat the call with the same request_id",
+        ) from exc
+    except ResponseError as exc:
+        message = str(exc)
+        if message.startswith("UNSUPPORTED"):
+            raise UnsupportedRecordError(message, hint="upgrade esa-preload in this process") from exc
+        raise QueueUnavailableError(
+            f"Redis refused the command: {message}",
+            request_id=request_id,
+            hint="see the server's memory, role and access rights; then repeat the call with the same request_id",
+        ) from exc
+    except RedisError as exc:
+        raise QueueUnavailableError(f"Redis failed: {exc}", request_id=request_id) from exc
+
+
+class Ledger:
+    """Accept chunks and tell the state of requests and sites. ``now_ms`` overrides the server's clock, in tests."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, now_ms: int | None = None) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.now_ms = now_ms
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self.keys.namespace}>"
+
+    @property
+    def _now(self) -> str:
+        return "" if self.now_ms is None else str(self.now_ms)
+
+    async def url_max_chars(self) -> int | None:
+        """Return the longest URL that the workers take, or ``None`` when none has said so yet."""
+        with redis_errors():
+            value = await cast("Awaitable[Any]", self.redis.hget(self.keys.settings, "url_max_chars"))
+        return None if value is None else int(value)
+
+    async def accept(
+        self,
+        header: Header,
+        urls: Sequence[str] = (),
+        *,
+        number: int | None = None,
+        digest: str = "",
+        duplicates: int = 0,
+        total: int | None = None,
+    ) -> Accepted:
+        """
+        Put one chunk into its lane; with *total*, seal the request once that many chunks are in.
+
+        Safe to repeat: a known chunk changes nothing and returns what it returned.
+
+        Args:
+            header: the same for each chunk of a request.
+            urls: at most 1,000, distinct and normalised; none only together with *total*.
+            number: from 0; ``None`` for no chunk.
+            digest: of the chunk's content.
+            duplicates: repeats dropped from this chunk before it was sent.
+            total: number of chunks of the request, once it is known.
+
+        Raises:
+            RequestConflictError: the id is known with other content.
+            QueueFullError: the site's queue or its number of lanes is at its bound; nothing of the chunk was taken.
+            QueueUnavailableError: whether the chunk was taken is not known; repeat it.
+        """
+        arguments = (
+            self._now,
+            header.request_id,
+            header.site_id,
+            header.plan,
+            header.lane,
+            header.band,
+            header.expires_in_ms or "",
+            header.source,
+            "" if number is None else number,
+            digest,
+            duplicates,
+            "" if total is None else total,
+            *urls,
+        )
+        with redis_errors(header.request_id):
+            kind, *rest = await run_script(self.redis, ACCEPT, self.keys.prefix, arguments)
+        match as_text(kind):
+            case "ok":
+                accepted, merged, dropped, waits = (int(float(value)) for value in rest)
+                return Accepted(
+                    accepted=accepted, merged=merged, duplicates=dropped, waiting_until=_moment(waits) if waits else None
+                )
+            case "conflict":
+                raise RequestConflictError(
+                    f"request {header.request_id} is known with another {as_text(rest[0])}",
+                    hint="choose another request_id, or repeat the first call exactly",
+                )
+            case "full":
+                raise QueueFullError(
+                    f"site {header.site_id} has {int(rest[0])} URLs pending; more than {int(rest[1])} are not taken",
+                    hint="wait until some are submitted, then repeat the call with the same request_id",
+                )
+            case "lanes":
+                raise QueueFullError(
+                    f"site {header.site_id} already has {int(rest[0])} lanes: plans in use at once",
+                    hint="use fewer different plans at a time",
+                )
+            case _:
+                raise RequestConflictError(f"request {header.request_id} has {as_text(rest[0])} and takes no more URLs")
+
+    async def end_request(self, request_id: str, how: Literal["cancelled", "expired"]) -> tuple[int, int]:
+        """
+        End what the request still has pending.
+
+        Returns:
+            URLs ended now, and URLs in flight, which go on.
+
+        Raises:
+            UnknownRequestError: no such request.
+        """
+        with redis_errors(request_id):
+            reply = await run_script(self.redis, END_REQUEST, self.keys.prefix, (self._now, request_id, "", how))
+        if as_text(reply[0]) == "unknown":
+            raise unknown_request(request_id)
+        return int(reply[1]), int(reply[2])
+
+    async def status(self, request_id: str) -> RequestStatus:
+        """
+        Return the counts of a request.
+
+        Raises:
+            UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
+        """
+        with redis_errors(request_id):
+            number = await cast("Awaitable[Any]", self.redis.get(self.keys.request_number(request_id)))
+            if number is None:
+                raise unknown_request(request_id)
+            record = await self._hash(self.keys.request(as_text(number)))
+        if not record:
+            raise unknown_request(request_id)
+        _check_version(record, f"request {request_id}")
+        counts = {name: int(record.get(name, 0)) for name in _COUNTS}
+        done = "sealed" in record and counts["pending"] == counts["in_flight"] == 0
+        return RequestStatus(
+            request_id=request_id, site_id=int(record["site"]), state="done" if done else "active", **counts
+        )
+
+    async def site_ids(self) -> list[int]:
+        """Return every site ever seen, the first seen first."""
+        with redis_errors():
+            members = await cast("Awaitable[Any]", self.redis.zrange(self.keys.sites, 0, -1))
+        return [int(member) for member in members]
+
+    async def site_statuses(self) -> list[SiteStatus]:
+        """Return the totals and state of every site."""
+        return [_site_status(site_id, record, oldest, now) for site_id, record, oldest, now in await self.site_records()]
+
+    async def site_records(self) -> list[tuple[int, dict[str, str], int | None, int]]:
+        """
+        Return of every site: id, record, ms since when its oldest URL waits (``None``: nothing does), and now in ms.
+
+        While the account is blocked, so is every site.
+        """
+        found: list[tuple[int, dict[str, str], int | None, int]] = []
+        site_ids = await self.site_ids()
+        with redis_errors():
+            now_ms = self.now_ms or await self._server_now_ms()
+            account = {
+                name: as_text(value)
+                for name, value in zip(
+                    _BLOCK, await cast("Awaitable[Any]", self.redis.hmget(self.keys.meta, _BLOCK)), strict=True
+                )
+                if value is not None
+            }
+            for start in range(0, len(site_ids), 500):
+                some = site_ids[start : start + 500]
+                pipe = self.redis.pipeline(transaction=False)
+                for site_id in some:
+                    pipe.hgetall(self.keys.site(site_id))
+                    pipe.zrange(self.keys.lanes(site_id), 0, -1)
+                replies = cast("list[Any]", await pipe.execute())
+                lanes = [
+                    (site_id, as_text(lane))
+                    for site_id, names in zip(some, replies[1::2], strict=True)
+                    for lane in names
+                ]
+                oldest = await self._oldest(lanes)
+                for site_id, record in zip(some, replies[0::2], strict=True):
+                    found.append((site_id, account | _text_hash(record), oldest.get(site_id), now_ms))
+        return found
+
+    async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
+        """Return the URLs that ended as refused or unknown, newest last, at most *limit* a site."""
+        found: list[Failure] = []
+        for one in [site_id] if site_id is not None else await self.site_ids():
+            with redis_errors():
+                entries = await cast("Awaitable[Any]", self.redis.xrevrange(self.keys.failures(one), count=limit))
+            found += [_failure(one, _text_hash(fields)) for _, fields in reversed(entries)]
+        return found
+
+    async def _oldest(self, lanes: Sequence[tuple[int, str]]) -> dict[int, int]:
+        if not lanes:
+            return {}
+        pipe = self.redis.pipeline(transaction=False)
+        for site_id, lane in lanes:
+            pipe.hget(self.keys.lane(site_id, lane), "oldest")
+        oldest: dict[int, int] = {}
+        for (site_id, _), at in zip(lanes, cast("list[Any]", await pipe.execute()), strict=True):
+            if at is not None:
+                oldest[site_id] = min(int(float(at)), oldest.get(site_id, 2**62))
+        return oldest
+
+    async def _server_now_ms(self) -> int:
+        seconds, micros = await cast("Awaitable[Any]", self.redis.time())
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def _hash(self, key: str) -> dict[str, str]:
+        return _text_hash(await cast("Awaitable[Any]", self.redis.hgetall(key)))
+
+
+def unknown_request(request_id: str) -> UnknownRequestError:
+    """Return the error for an id that the ledger does not hold."""
+    return UnknownRequestError(
+        f"no request {request_id}", hint="check the id and ESA_PRELOAD_NAMESPACE; ended requests are kept for REQUEST_TTL"
+    )
+
+
+def _text_hash(raw: Mapping[Any, Any]) -> dict[str, str]:
+    return {as_text(key): as_text(value) for key, value in raw.items()}
+
+
+def _check_version(record: Mapping[str, str], what: str) -> None:
+    version = int(record.get("v", RECORD_VERSION))
+    if version > RECORD_VERSION:
+        raise UnsupportedRecordError(
+            f"{what} has version {version}, this release reads {RECORD_VERSION}", hint="upgrade esa-preload in this process"
+        )
+
+
+def _moment(at_ms: float) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None, now_ms: int) -> SiteStatus:
+    state, reason = site_state(record, now_ms)
+    return SiteStatus(
+        site_id=site_id,
+        state=state,
+        reason=reason,
+        pending=int(record.get("pending", 0)),
+        in_flight=int(record.get("in_flight", 0)),
+        submitted=int(record.get("submitted", 0)),
+        refused=int(record.get("refused", 0)),
+        oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
+    )
+
+
+def site_state(
+    record: Mapping[str, str], now_ms: int
+) -> tuple[Literal["active", "waiting", "paused", "blocked"], str]:
+    """Tell a site's state and why from its record."""
+    if "paused" in record:
+        return "paused", record["paused"]
+    if "blocked_code" in record:
+        return "blocked", record["blocked_code"]
+    if float(record.get("wait_until", 0)) > now_ms:
+        return "waiting", record.get("wait_reason", "")
+    return "active", ""
+
+
+def _failure(site_id: int, fields: Mapping[str, str]) -> Failure:
+    return Failure(
+        url=fields["url"],
+        site_id=site_id,
+        reason=fields["reason"],
+        code=fields["code"],
+        at=_moment(float(fields["at"])),
+        batch_id=fields["batch"],
+    )

@@ -1,0 +1,66 @@
+"""For those who run arq's own command: ``arq esa_preload_worker.app.WorkerSettings``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import Any, cast
+
+from esa_preload.errors import EsaPreloadError, SettingsError
+from esa_preload_worker.logs import configure_logs, get_logger
+from esa_preload_worker.service import Service
+from esa_preload_worker.settings import Loaded, load
+from esa_preload_worker.supervisor import arq_pool, worker_options
+
+log = get_logger()
+
+
+async def start(ctx: dict[Any, Any]) -> None:
+    """Build what a worker needs beside arq."""
+    settings = _LOADED.settings
+    configure_logs(level=settings.log_level, log_format=settings.log_format)
+    stack = contextlib.AsyncExitStack()
+    try:
+        service = await stack.enter_async_context(Service(settings))
+    except EsaPreloadError as exc:
+        log.error("worker.error", message=str(exc), hint=exc.hint)
+        raise
+    service.health.sees_polls = False
+    loops = asyncio.create_task(service.run_loops())
+    ctx.update(stack=stack, service=service, loops=loops, pump=service.pump, health=service.health)
+    log.info("worker.started", version=service.version, namespace=settings.namespace, ops_url=service.ops_url, by="arq")
+
+
+async def stop(ctx: dict[Any, Any]) -> None:
+    """Close it; arq has ended or cancelled the jobs by then, and those handed their batches over."""
+    if "stack" not in ctx:
+        return
+    cast("asyncio.Task[None]", ctx["loops"]).cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await cast("asyncio.Task[None]", ctx["loops"])
+    await cast("contextlib.AsyncExitStack", ctx["stack"]).aclose()
+    log.info("worker.stopped", by="arq")
+
+
+def _load() -> Loaded:
+    try:
+        return load()
+    except SettingsError as exc:
+        sys.stderr.write(f"{exc}\n")
+        raise SystemExit(2) from None
+
+
+_LOADED = _load()
+
+
+class WorkerSettings:
+    """What arq's command reads."""
+
+    on_startup = start
+    on_shutdown = stop
+    redis_pool = arq_pool(_LOADED.settings)
+
+
+for _name, _value in worker_options(_LOADED.settings).items():
+    setattr(WorkerSettings, _name, _value)

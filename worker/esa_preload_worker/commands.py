@@ -1,0 +1,95 @@
+"""The command line of the daemon: ``esa-preload-worker``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import click
+
+from esa_preload.errors import EsaPreloadError, QueueUnavailableError, SettingsError
+
+if TYPE_CHECKING:
+    from esa_preload_worker.settings import Loaded
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_REDIS = 3
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence and its exit code, without traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except EsaPreloadError as exc:
+        click.echo(f"Error: {exc}" + (f"\n  {exc.hint}" if exc.hint else ""), err=True)
+        sys.exit(EXIT_REDIS if isinstance(exc, QueueUnavailableError) else EXIT_USAGE if isinstance(exc, SettingsError) else EXIT_FAILED)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("esa-preload"), prog_name="esa-preload-worker")
+def cli() -> None:
+    """Submit the queue's URLs to Alibaba Cloud ESA. Settings: environment variables, see `settings`."""
+
+
+def _loaded() -> Loaded:
+    from esa_preload_worker.logs import configure_logs  # noqa: PLC0415 - keeps --help quick
+    from esa_preload_worker.settings import load  # noqa: PLC0415
+
+    loaded = load()
+    configure_logs(level=loaded.settings.log_level, log_format=loaded.settings.log_format)
+    return loaded
+
+
+@cli.command()
+@click.option("--burst", is_flag=True, help="End when nothing is pending or in flight; 1 when only a person can get the rest on.")
+def run(*, burst: bool) -> None:
+    """
+    Run a worker until SIGTERM.
+
+    Example: ESA_PRELOAD_REDIS_URL=redis://localhost esa-preload-worker run
+    """
+    from esa_preload_worker import daemon  # noqa: PLC0415
+
+    loaded = _loaded()
+    if code := daemon.run(loaded.settings, burst=burst, warnings=loaded.warnings):
+        sys.exit(code)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option("--env", "as_env", is_flag=True, help="A sample environment file.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="The table of docs/reference/settings.md.")
+def settings(*, as_json: bool, as_env: bool, as_markdown: bool) -> None:
+    """
+    List every setting, its default and what it does.
+
+    Example: esa-preload-worker settings --env > worker.env
+    """
+    from esa_preload_worker.settings import table  # noqa: PLC0415
+
+    rows = table()
+    if as_json:
+        click.echo(json.dumps([{"variable": r.variable, "default": r.default, "help": r.help} for r in rows], indent=2))
+    elif as_env:
+        for row in rows:
+            click.echo(f"# {row.help}\n{'' if not row.default else '#'}{row.variable}={row.default}\n")
+    elif as_markdown:
+        click.echo("| variable | default | meaning |\n|---|---|---|")
+        for row in rows:
+            click.echo(f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.help} |")
+    else:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+
+        shown = Table("variable", "default", "meaning", box=None, pad_edge=False)
+        for row in rows:
+            shown.add_row(row.variable, row.default, row.help)
+        Console(width=None if sys.stdout.isatty() else 200).print(shown)

@@ -1,0 +1,116 @@
+"""The life of a worker process, from its settings to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from esa_preload_worker.embedded import embedded_valkey
+from esa_preload_worker.logs import get_logger
+from esa_preload_worker.service import REDIS_FAILURES, Service
+from esa_preload_worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from esa_preload_worker.settings import Settings
+
+log = get_logger()
+
+BURST_POLL_S = 0.25
+
+
+def run(settings: Settings, *, burst: bool = False, warnings: Sequence[str] = ()) -> int:
+    """
+    Run a worker until SIGTERM or SIGINT; with *burst* until there is nothing (more) to do.
+
+    Returns:
+        the exit code: 0, or 1 when a burst ends with URLs that only a person or a reset can get through.
+
+    Raises:
+        SettingsError, QueueUnavailableError: it can't start.
+    """
+    for warning in warnings:
+        log.warning("worker.warning", message=warning)
+    with contextlib.ExitStack() as stack:
+        if settings.embedded_directory:
+            stack.enter_context(embedded_valkey(settings.embedded_directory))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_live(settings, burst=burst))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _live(settings: Settings, *, burst: bool) -> int:
+    stopped = asyncio.Event()
+    _stop_on_signals(stopped)
+    code = 0
+    async with Service(settings) as service:
+        supervisor = Supervisor(service)
+        background = [asyncio.create_task(service.run_loops()), asyncio.create_task(supervisor.run())]
+        log.info(
+            "worker.started",
+            version=service.version,
+            worker=service.worker_id,
+            namespace=settings.namespace,
+            endpoint=settings.endpoint_url,
+            ops_url=service.ops_url,
+        )
+        stopping = asyncio.create_task(stopped.wait())
+        watched = [stopping, *background]
+        if burst:
+            watched.append(burst_task := asyncio.create_task(_until_done(service)))
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        if burst and burst_task.done():
+            code = burst_task.result()
+        service.health.is_stopping = True
+        log.info("worker.stopping", in_flight_batches=len(service.leases), grace_s=settings.shutdown_grace)
+        await supervisor.drain(settings.shutdown_grace)
+        # A background task ends only by an error of ours: it is raised here, after the drain.
+        failed = [task.exception() for task in background if task.done() and not task.cancelled()]
+        for task in [stopping, *background, *([burst_task] if burst else [])]:
+            task.cancel()
+        await asyncio.gather(stopping, *background, return_exceptions=True)
+        for error in failed:
+            if error:
+                raise error
+    log.info("worker.stopped", code=code)
+    return code
+
+
+async def _until_done(service: Service) -> int:
+    while True:
+        try:
+            stuck = await service.stuck_sites()
+        except REDIS_FAILURES as exc:
+            service.health.redis_failed(exc)
+            stuck = None
+        if stuck is not None:
+            if stuck:
+                log.error("worker.error", message="only a person or a reset can get these on", sites=stuck)
+            return 1 if stuck else 0
+        await asyncio.sleep(BURST_POLL_S)
+
+
+def _stop_on_signals(stopped: asyncio.Event) -> None:
+    """Stop at the first signal; at the second end at once, with 128 + its number."""
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopped.is_set():
+            sys.stderr.flush()
+            os._exit(128 + number)
+        stopped.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)

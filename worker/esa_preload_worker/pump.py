@@ -1,0 +1,135 @@
+"""The loop of one arq job: take, submit, settle and take again, for a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from esa_preload_worker import decisions
+from esa_preload_worker.leases import LostClaimError
+from esa_preload_worker.ledger import Batch, Settled, Wait
+from esa_preload_worker.logs import get_logger
+from esa_preload_worker.report import report
+from esa_preload_worker.submit import Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from esa_preload_worker.leases import Leases
+    from esa_preload_worker.ledger import WorkerLedger
+    from esa_preload_worker.metrics import Metrics
+    from esa_preload_worker.submit import Submitter
+
+log = get_logger()
+
+PUMP_S = 15.0
+"""An arq job ends after about this long: short of any time-out of arq, long enough that its own cost does not count."""
+
+
+def new_id() -> str:
+    """Return a new id of a batch: 24 hex digits that begin with the time, so that names sort by age."""
+    return f"{int(time.time() * 1000):011x}{secrets.token_hex(7)[:13]}"
+
+
+class Pump:
+    """Run batches through one worker process; any number of :meth:`run` at once."""
+
+    def __init__(
+        self,
+        *,
+        ledger: WorkerLedger,
+        submitter: Submitter,
+        leases: Leases,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._submitter = submitter
+        self._leases = leases
+        self._metrics = metrics
+        self._clock = clock
+        self.is_stopping = False
+
+    async def run(self) -> int:
+        """Take and submit until nothing is due, for about ``PUMP_S``; returns how many batches were settled."""
+        ends_at = self._clock() + PUMP_S
+        pump_id = secrets.token_hex(6)
+        settled = 0
+        asked_at = self._clock()
+        taken = await self._ledger.take(token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id())
+        while taken is not None:
+            if isinstance(taken, Wait):
+                if not taken.stay or self.is_stopping:
+                    break
+                await asyncio.sleep(taken.ms / 1000)
+                asked_at = self._clock()
+                taken = await self._ledger.take(token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id())
+                continue
+            self._leases.hold(taken, since=asked_at)
+            asked_at = self._clock()
+            taken = await self._work(taken, pump_id, more=not self.is_stopping and asked_at < ends_at)
+            settled += 1
+        return settled
+
+    async def _work(self, batch: Batch, pump_id: str, *, more: bool) -> Batch | Wait | None:
+        """Submit *batch* and settle it; take the next one in the same round trip when there is to be *more*."""
+        begun = self._clock()
+        try:
+            submission = await self._submission(batch)
+        except LostClaimError:
+            self._leases.release(batch)
+            log.warning("batch.requeued", outcome="lost", site_id=batch.site_id, batch_id=batch.batch_id)
+            return await self._take(pump_id) if more else None
+        except asyncio.CancelledError:
+            # The call may be on its way: whoever takes the batch next looks first, and need not wait for the lease.
+            await asyncio.shield(self._hand_over(batch))
+            raise
+        except BaseException:
+            self._leases.release(batch)  # whoever looks finds it when the lease has run out
+            raise
+        taken: Batch | Wait | None = None
+        children = (new_id(), new_id()) if submission.settlement.what == "split" else ()
+        roll = random.random()  # noqa: S311 - jitter
+        try:
+            if more and not self.is_stopping:
+                settled, taken = await self._ledger.settle_and_take(
+                    batch,
+                    submission.settlement,
+                    children=children,
+                    roll=roll,
+                    token=secrets.token_hex(8),
+                    pump=pump_id,
+                    new_batch_id=new_id(),
+                )
+            else:
+                settled = await self._ledger.settle(batch, submission.settlement, children=children, roll=roll)
+        finally:
+            self._leases.release(batch)
+        self._report(batch, submission, settled, self._clock() - begun)
+        return taken
+
+    async def _hand_over(self, batch: Batch) -> None:
+        self._leases.release(batch)
+        with contextlib.suppress(RedisError, OSError):
+            await self._ledger.settle(batch, decisions.hand_over(), children=(), roll=0.5)
+
+    async def _submission(self, batch: Batch) -> Submission:
+        if self.is_stopping:
+            return Submission(settlement=decisions.hand_back(batch))
+        return await self._submitter.submit(batch)
+
+    async def _take(self, pump_id: str) -> Batch | Wait | None:
+        return await self._ledger.take(token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id())
+
+    def _report(self, batch: Batch, submission: Submission, settled: Settled, duration_s: float) -> None:
+        if settled.lost:
+            log.warning("batch.requeued", outcome="lost", site_id=batch.site_id, batch_id=batch.batch_id)
+            return
+        ended_ms = batch.now_ms + round(duration_s * 1000)
+        report(self._metrics, batch, submission, settled, ended_ms=ended_ms, duration_s=duration_s)

@@ -1,0 +1,108 @@
+"""Say what became of a batch: one line in the log, and the metrics, once a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from esa_preload_worker.block_reasons import block_reason
+from esa_preload_worker.logs import get_logger
+
+if TYPE_CHECKING:
+    from esa_preload_worker.ledger import Batch, Settled, Settlement
+    from esa_preload_worker.metrics import Metrics
+    from esa_preload_worker.submit import Submission
+
+log = get_logger()
+
+SUBMITTED = frozenset({"submitted", "partial", "unknown"})
+
+
+def report(
+    metrics: Metrics, batch: Batch, submission: Submission, settled: Settled, *, ended_ms: int, duration_s: float
+) -> None:
+    """Log and count how a claim of *batch* ended."""
+    settlement = submission.settlement
+    metrics.batches.labels(settlement.outcome).inc()
+    if batch.attempt == 1:
+        metrics.batch_urls.observe(len(batch.urls))
+    site = metrics.site_label(batch.site_id)
+    counts = settled.counts
+    if submitted := counts.get("submitted", 0):
+        metrics.urls_submitted.labels(site).inc(submitted)
+        metrics.submit_latency.observe(max(0, ended_ms - batch.oldest_ms) / 1000)
+    if refused := counts.get("refused", 0):
+        _count_refusals(metrics, site, settlement, refused)
+    if unknown := counts.get("unknown", 0):
+        metrics.urls_unknown.labels(site).inc(unknown)
+    if submission.job and settlement.outcome in SUBMITTED:
+        metrics.tasks_submitted.labels(site).inc(submission.job.task_submitted)
+    if settlement.throttle:
+        metrics.throttled.labels(settlement.throttle.operation).inc()
+    if submission.reconciled:
+        metrics.reconciled.labels(submission.reconciled).inc()
+    _log_batch(batch, submission, settled, duration_s)
+    _log_site(batch, settlement, settled)
+
+
+def _count_refusals(metrics: Metrics, site: str, settlement: Settlement, refused: int) -> None:
+    listed = [e.reason for e in settlement.exemptions if e.verdict == "refused"]
+    for reason in set(listed):
+        metrics.urls_refused.labels(site, reason).inc(listed.count(reason))
+    if rest := max(0, refused - len(listed)):
+        metrics.urls_refused.labels(site, settlement.reason or "refused").inc(rest)
+
+
+def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_s: float) -> None:
+    settlement, job, error = submission.settlement, submission.job, submission.error
+    facts: dict[str, object] = {
+        "site_id": batch.site_id,
+        "batch_id": batch.batch_id,
+        "attempt": batch.attempt,
+        "url_count": len(batch.urls),
+        "duration_s": round(duration_s, 3),
+    }
+    if job:
+        facts |= {
+            "job_id": job.job_id,
+            "url_submitted": job.url_submitted,
+            "task_submitted": job.task_submitted,
+            "error_info": job.error_info,
+            "esa_request_id": job.esa_request_id,
+        }
+    if error:
+        facts |= {"code": error.code, "http_status": error.http_status, "esa_request_id": error.esa_request_id}
+        facts |= {"message": str(error)[:300]} | ({"hint": error.hint} if error.hint else {})
+    for job_id in submission.deleted_jobs:
+        log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
+    if submission.reconciled == "adopted":
+        log.info("batch.adopted", **facts)
+    if settlement.outcome in SUBMITTED:
+        log.info("batch.submitted", plan_id=submission.plan_id, **facts)
+        if settled.counts.get("refused") or settled.counts.get("unknown"):
+            log.warning("batch.refused", ended=dict(settled.counts), **facts)
+    elif settlement.throttle:
+        log.info("batch.throttled", operation=settlement.throttle.operation, waits_until_ms=settled.waits_until_ms, **facts)
+    elif settlement.outcome == "uncertain":
+        log.warning("batch.uncertain", state=settlement.state, **facts)
+    elif settlement.outcome in ("refused", "held"):
+        log.warning("batch.refused", reason=settlement.reason, ended=dict(settled.counts), **facts)
+    else:
+        log.info("batch.requeued", outcome=settlement.outcome, **facts)
+
+
+def _log_site(batch: Batch, settlement: Settlement, settled: Settled) -> None:
+    if settlement.block:
+        block = settlement.block
+        log.error(
+            "site.blocked",
+            site_id=batch.site_id if block.scope == "site" else None,
+            scope=block.scope,
+            reason=block_reason(block.code),
+            code=block.code,
+            hint=block.hint,
+        )
+    elif settlement.site_wait:
+        wait = settlement.site_wait
+        log.warning("site.waiting", site_id=batch.site_id, reason=wait.reason, until_ms=settled.waits_until_ms)
+    if settled.resumed:
+        log.info("site.resumed", site_id=batch.site_id)

@@ -1,0 +1,200 @@
+"""Everything that a worker process has beside arq: the ledger, the client of ESA, the loops, the ops port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Self
+
+from redis.exceptions import RedisError
+
+from esa_preload.connection import connect
+from esa_preload.errors import EsaPreloadError, QueueUnavailableError, SettingsError
+from esa_preload.keys import Keys
+from esa_preload.ledger import Ledger, redis_errors, site_state
+from esa_preload_worker.esa import BlockedError, CredentialSource, EsaClient, credentials_from_env
+from esa_preload_worker.health import Health
+from esa_preload_worker.leases import Leases
+from esa_preload_worker.ledger import WorkerLedger
+from esa_preload_worker.logs import get_logger
+from esa_preload_worker.metrics import Metrics, Snapshot, site_figures
+from esa_preload_worker.ops import OpsServer
+from esa_preload_worker.pump import Pump
+from esa_preload_worker.submit import OPERATIONS, Submitter
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from esa_preload_worker.settings import Settings
+
+log = get_logger()
+
+RENEWALS_A_LEASE = 10 / 3
+SWEEP_S = 1.0
+SWEEP_TURN_MS = 3_000
+CREDENTIALS_S = 60.0
+
+REDIS_FAILURES = (RedisError, OSError, QueueUnavailableError)
+
+
+class Service:
+    """
+    One worker process, but for arq. Use it as an async context manager; :meth:`run_loops` renews, sweeps and watches.
+
+    Raises:
+        SettingsError: the namespace belongs to another endpoint, or the ops port is taken.
+        QueueUnavailableError: Redis can't be reached.
+    """
+
+    def __init__(self, settings: Settings, *, credentials: CredentialSource | None = None) -> None:
+        self.settings = settings
+        self.worker_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.version = version("esa-preload")
+        self.health = Health()
+        self.metrics = Metrics(version=self.version, max_sites=settings.metrics_max_sites)
+        self.leases = Leases(settings.lease)
+        keys = Keys(settings.namespace)
+        self._redis = connect(settings.redis_url.get_secret_value())
+        self.ledger = WorkerLedger(self._redis, keys)
+        self._reader = Ledger(self._redis, keys)
+        self._credentials = credentials or credentials_from_env(os.environ)
+        self._esa = EsaClient(
+            settings.endpoint_url,
+            self._credentials,
+            settings.call_timeout,
+            self.metrics.observe_call,
+            allow_insecure_endpoint=settings.allow_insecure_endpoint,
+        )
+        self.pump = Pump(
+            ledger=self.ledger,
+            submitter=Submitter(ledger=self.ledger, esa=self._esa, leases=self.leases, settings=settings),
+            leases=self.leases,
+            metrics=self.metrics,
+        )
+        self._ops = OpsServer(
+            metrics=self.metrics,
+            health=self.health,
+            refresh=self.refresh_snapshot,
+            host=settings.ops_host,
+            port=settings.ops_port,
+        )
+        self._stack = contextlib.AsyncExitStack()
+
+    @property
+    def ops_url(self) -> str:
+        """Where the ops port listens."""
+        return self._ops.url
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._redis.aclose)
+            with redis_errors():
+                await self._claim_namespace()
+                await self.ledger.publish(self.settings.published())
+            await stack.enter_async_context(self._esa)
+            try:
+                await stack.enter_async_context(self._ops)
+            except OSError as exc:
+                raise SettingsError(
+                    f"ESA_PRELOAD_OPS_PORT: cannot listen on {self.settings.ops_host}:{self.settings.ops_port}: {exc.strerror}",
+                    hint="choose another port, or 0 for a free one",
+                ) from exc
+            await self._check_credentials()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(exc_type, exc, tb)
+
+    async def run_loops(self) -> None:
+        """Renew leases, sweep, and look at the credentials, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self.settings.lease / RENEWALS_A_LEASE, self._renew))
+            group.create_task(self._every(SWEEP_S, self._sweep))
+            group.create_task(self._every(CREDENTIALS_S, self._check_credentials))
+
+    async def refresh_snapshot(self) -> None:
+        """Read from the ledger what the metrics show."""
+        try:
+            records = await self._reader.site_records()
+            rates = await self.ledger.rates(OPERATIONS)
+        except REDIS_FAILURES as exc:
+            self.health.redis_failed(exc)
+            old = self.metrics.snapshot
+            self.metrics.snapshot = Snapshot(
+                redis_up=False, sites=old.sites, rates=old.rates, in_flight_batches=len(self.leases)
+            )
+            return
+        self.metrics.snapshot = Snapshot(
+            redis_up=True,
+            sites=[site_figures(*record) for record in records],
+            rates=rates,
+            in_flight_batches=len(self.leases),
+        )
+
+    async def stuck_sites(self) -> list[str] | None:
+        """
+        Tell whether the work is done.
+
+        Returns:
+            An empty list when nothing is pending or in flight; the sites, with why, when all that is left waits for a person
+            or a reset; ``None`` while there is something to do.
+        """
+        stuck: list[str] = []
+        for site_id, record, _, now_ms in await self._reader.site_records():
+            if not int(record.get("pending", 0)) and not int(record.get("in_flight", 0)):
+                continue
+            state, reason = site_state(record, now_ms)
+            if state not in ("paused", "blocked") and (state, reason) != ("waiting", "quota"):
+                return None
+            stuck.append(f"{site_id} ({state}: {reason})")
+        return stuck
+
+    async def _claim_namespace(self) -> None:
+        fingerprint = hashlib.sha256(self.settings.endpoint_url.encode()).hexdigest()[:16]
+        if await self.ledger.claim_namespace(fingerprint) != fingerprint:
+            raise SettingsError(
+                f"ESA_PRELOAD_NAMESPACE {self.settings.namespace} belongs to another ESA endpoint than {self.settings.endpoint_url}",
+                hint="one namespace is one account and endpoint: choose another ESA_PRELOAD_NAMESPACE",
+            )
+
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except REDIS_FAILURES as exc:
+                self.health.redis_failed(exc)
+            except EsaPreloadError as exc:
+                log.error("worker.error", message=str(exc), hint=exc.hint)
+            self.health.tick()
+            await asyncio.sleep(seconds)
+
+    async def _renew(self) -> None:
+        claims = self.leases.claims()
+        since = time.monotonic()
+        lost = await self.ledger.renew(self.worker_id, claims)
+        self.health.redis_answered()
+        self.leases.renewed(claims, lost, since=since)
+
+    async def _sweep(self) -> None:
+        swept = await self.ledger.sweep(self.worker_id, turn_ms=SWEEP_TURN_MS)
+        for site_id, urls in swept.expired.items():
+            self.metrics.urls_expired.labels(self.metrics.site_label(site_id)).inc(urls)
+
+    async def _check_credentials(self) -> None:
+        try:
+            await self._credentials.get()
+        except BlockedError as exc:
+            log.error("worker.error", message=str(exc), code=exc.code, hint=exc.hint)
+            self.health.credentials(usable=False)
+        else:
+            self.health.credentials(usable=True)

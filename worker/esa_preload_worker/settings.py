@@ -1,0 +1,241 @@
+"""Every setting of the worker in one table: name, type, default, range and help. The one module that reads the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from esa_preload.connection import SCHEMES, connect, embedded_directory
+from esa_preload.errors import SettingsError
+from esa_preload.keys import Keys
+from esa_preload_worker.addresses import is_loopback
+
+PREFIX = "ESA_PRELOAD_"
+
+REGIONS = ("cn-hangzhou", "ap-southeast-1")
+"""The regions in which ESA has an endpoint."""
+
+
+def _namespace(value: str) -> str:
+    try:
+        Keys(value)
+    except SettingsError as exc:
+        raise ValueError(str(exc).removeprefix("ESA_PRELOAD_NAMESPACE ")) from None
+    return value
+
+
+Seconds = Annotated[float, Field(ge=0.05, le=30 * 86_400)]
+
+
+class Settings(BaseSettings):
+    """The worker's settings, read from ``ESA_PRELOAD_*``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", str_strip_whitespace=True, hide_input_in_errors=True
+    )
+
+    redis_url: Annotated[SecretStr, Field(description=f"Where the queue is: {SCHEMES}. Required.")]
+    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
+        "default", description="Separates queues on one Redis; one namespace is one ESA account and endpoint."
+    )
+    region: str = Field("cn-hangzhou", pattern=r"^[a-z0-9-]{1,64}$", description="ESA region: cn-hangzhou or ap-southeast-1.")
+    endpoint: str = Field("", description="ESA endpoint, a host or an https:// URL; empty for the region's public one.")
+    allow_insecure_endpoint: bool = Field(
+        False, description="Allow an http:// endpoint that is not on loopback, and failed-file lists from anywhere. Warns at each start."
+    )
+    batch_max_urls: int = Field(100, ge=1, le=1_000, description="URLs a batch, at most.")
+    batch_max_bytes: int = Field(65_536, ge=1_024, le=1_048_576, description="Bytes a batch, at most, of the form-encoded list.")
+    batch_max_age: Seconds = Field(60, description="Seconds that a URL waits, at most, for its batch to fill.")
+    batch_quiet: Seconds = Field(5, description="Seconds without a new URL after which a lane is submitted as it is.")
+    url_max_chars: int = Field(2_048, ge=16, le=8_192, description="Characters of a URL, at most, in its normal form.")
+    site_concurrency: int = Field(4, ge=1, le=1_000, description="Batches of one site in flight at once, at most, over all workers.")
+    max_jobs: int = Field(16, ge=1, le=1_000, description="Batches in flight in one worker process, at most.")
+    rate_initial: float = Field(5, gt=0, le=10_000, description="Calls/s per operation to begin with.")
+    rate_min: float = Field(0.1, gt=0, le=10_000, description="Calls/s per operation, never less.")
+    rate_max: float = Field(100, gt=0, le=10_000, description="Calls/s per operation, never more.")
+    job_name_prefix: str = Field(
+        "preload", pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,31}$", description="First part of the ESA jobs' names."
+    )
+    plan: bool = Field(True, description="Create the plan that makes ESA fetch; off only when something else plans the jobs.")
+    plan_interval: int = Field(30, ge=1, le=86_400, description="Seconds between two slices of the default plan.")
+    plan_slice: int = Field(100, ge=1, le=100_000, description="URLs a slice of the default plan.")
+    job_retention: Seconds = Field(3_600, description="Seconds for which a finished job is kept before it may be deleted.")
+    lease: float = Field(10, ge=1, le=600, description="Seconds after which a worker that does not renew loses its batches.")
+    call_timeout: float = Field(10, ge=0.5, le=300, description="Seconds for one call to ESA, in all.")
+    list_lag: Seconds = Field(5, description="Seconds after which ESA surely lists a job that it created.")
+    quota_retry_after: Seconds = Field(3_600, description="Seconds that a site waits when its quota is used up.")
+    max_pending_per_site: int = Field(1_000_000, ge=1, le=1_000_000_000, description="URLs pending per site, at most.")
+    request_ttl: float = Field(7 * 86_400, ge=1, le=366 * 86_400, description="Seconds for which a request is kept after its end.")
+    shutdown_grace: float = Field(25, ge=0, le=3_600, description="Seconds to finish or hand back what is in flight at SIGTERM.")
+    ops_host: str = Field("127.0.0.1", min_length=1, description="Address of /metrics, /livez and /readyz.")
+    ops_port: int = Field(9_464, ge=0, le=65_535, description="Port of these; 0 for a free one, which is logged.")
+    metrics_max_sites: int = Field(200, ge=1, le=100_000, description="Sites with a label of their own; the rest count as `other`.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read only what :func:`load` hands over."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: SecretStr) -> SecretStr:
+        try:
+            connect(value.get_secret_value())
+        except SettingsError as exc:
+            raise ValueError(str(exc).removeprefix("ESA_PRELOAD_REDIS_URL ")) from None
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.rate_min <= self.rate_initial <= self.rate_max:
+            raise ValueError("RATE_MIN <= RATE_INITIAL <= RATE_MAX must hold")
+        url = urlsplit(self.endpoint_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.path not in ("", "/") or url.query:
+            raise ValueError("ENDPOINT must be a host or an https:// URL without user, path or query")
+        if url.scheme == "http" and not (self.allow_insecure_endpoint or is_loopback(url.hostname)):
+            raise ValueError(
+                "ENDPOINT must be https:// (http:// is for loopback; ESA_PRELOAD_ALLOW_INSECURE_ENDPOINT=1 allows it elsewhere)"
+            )
+        return self
+
+    @property
+    def endpoint_url(self) -> str:
+        """The endpoint as a URL."""
+        endpoint = self.endpoint or f"esa.{self.region}.aliyuncs.com"
+        return endpoint if "://" in endpoint else f"https://{endpoint}"
+
+    @property
+    def embedded_directory(self) -> Path | None:
+        """The directory of the embedded Valkey, if this worker is to run one."""
+        return embedded_directory(self.redis_url.get_secret_value())
+
+    def published(self) -> dict[str, float | int]:
+        """Return what the scripts and the producers read from the ledger: ms, bytes and counts."""
+        return {
+            "batch_max_urls": self.batch_max_urls,
+            "batch_max_bytes": self.batch_max_bytes,
+            "batch_max_age_ms": round(self.batch_max_age * 1000),
+            "batch_quiet_ms": round(self.batch_quiet * 1000),
+            "url_max_chars": self.url_max_chars,
+            "site_concurrency": self.site_concurrency,
+            "rate_initial": self.rate_initial,
+            "rate_min": self.rate_min,
+            "rate_max": self.rate_max,
+            "lease_ms": round(self.lease * 1000),
+            "max_pending_per_site": self.max_pending_per_site,
+            "request_ttl_ms": round(self.request_ttl * 1000),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Settings, and what is odd about the environment they came from (sentences, without values)."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def load(environ: Mapping[str, str] | None = None) -> Loaded:
+    """
+    Read the settings.
+
+    Raises:
+        SettingsError: names every variable that is missing or out of range, at once.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    for variable, name in known.items():
+        if variable in environ:
+            values[name] = environ[variable]
+        elif f"{variable}_FILE" in environ and name == "redis_url":
+            try:
+                values[name] = Path(environ[f"{variable}_FILE"]).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as exc:
+                problems.append(f"{variable}_FILE cannot be read: {exc.__class__.__name__}")
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as exc:
+        problems += [_problem(error) for error in exc.errors(include_url=False, include_input=False)]
+        raise SettingsError("; ".join(problems), hint="`esa-preload-worker settings` lists them all") from None
+    if problems:
+        raise SettingsError("; ".join(problems))
+    return Loaded(settings=settings, warnings=tuple(_warnings(environ, known, settings)))
+
+
+def _problem(error: Any) -> str:
+    location = error["loc"]
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not location:
+        return f"{PREFIX}{message}"
+    variable = f"{PREFIX}{str(location[0]).upper()}"
+    if error["type"] == "missing":
+        return f"{variable} is not set"
+    return f"{variable}: {message[0].lower()}{message[1:]}"
+
+
+OTHER_VARIABLES = frozenset({f"{PREFIX}TEST_REDIS", f"{PREFIX}REDIS_URL_FILE"})
+
+
+def _warnings(environ: Mapping[str, str], known: Mapping[str, str], settings: Settings) -> list[str]:
+    found: list[str] = []
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in known and variable not in OTHER_VARIABLES:
+            close = difflib.get_close_matches(variable, known, n=1)
+            found.append(f"{variable} is not a setting" + (f"; is {close[0]} meant?" if close else ""))
+    if settings.allow_insecure_endpoint:
+        found.append(f"{PREFIX}ALLOW_INSECURE_ENDPOINT is on: calls to ESA may travel unencrypted")
+    if settings.region not in REGIONS and not settings.endpoint:
+        found.append(f"{PREFIX}REGION {settings.region} has no documented ESA endpoint; known are {', '.join(REGIONS)}")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingRow:
+    """A row of the table from which the docs and the sample env file are printed."""
+
+    variable: str
+    default: str
+    help: str
+
+
+def table() -> list[SettingRow]:
+    """Return every setting, in order."""
+    rows: list[SettingRow] = []
+    for name, info in Settings.model_fields.items():
+        default = info.get_default()
+        shown = "" if info.is_required() else _shown(default)
+        rows.append(SettingRow(variable=f"{PREFIX}{name.upper()}", default=shown, help=info.description or ""))
+    return rows
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, float) and default.is_integer():
+        return str(int(default))
+    return str(default)
