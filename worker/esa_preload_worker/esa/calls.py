@@ -7,6 +7,7 @@ import secrets
 import time
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar, cast
 from urllib.parse import quote, quote_plus
 
@@ -89,6 +90,8 @@ class Caller:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
+            # Else aiohttp makes one up for a POST without a body; the official client sends none.
+            skip_auto_headers=("Content-Type",),
         )
         self._transport = self._transport_for(self._endpoint.url)
         return self
@@ -218,17 +221,17 @@ class Caller:
     def _read(self, reply: _Reply | EsaError, parse: Callable[[Fields], T], credential: Credential) -> T:
         if isinstance(reply, EsaError):
             raise reply
+        body = _redact(reply.body, credential)
         if reply.status == 200:
             fields: Fields = {}
             try:
-                fields = parse_object(reply.body)
+                fields = parse_object(body)
                 if is_success(fields):
                     return parse(fields)
             except UncertainError as exc:
                 exc.http_status, exc.esa_request_id = reply.status, request_id_of(fields)
                 raise
         now = datetime.now(UTC)
-        body = _redact(reply.body, credential)
         error = error_of(status=reply.status, body=body, headers=reply.headers, now=now)
         server_time = http_date(reply.headers.get("date", ""))
         if remedy_for(error.code) is Remedy.CLOCK and server_time is not None:
@@ -266,9 +269,19 @@ async def _exchange(transport: AiohttpTransport, request: httpx.Request, max_byt
 
 def _redact(body: bytes, credential: Credential) -> bytes:
     """Take our secrets out of a reply: a refused signature may be answered with the request it was made of."""
-    for secret in (credential.access_key_secret, credential.security_token):
-        if secret:
-            escaped = secret.replace("/", "\\/")
-            for form in {secret, escaped, quote(secret, safe="~"), quote_plus(secret)}:
-                body = body.replace(form.encode(), b"***")
+    for form in _secret_forms(credential):
+        body = body.replace(form, b"***")
     return body
+
+
+@lru_cache(maxsize=4)
+def _secret_forms(credential: Credential) -> frozenset[bytes]:
+    """Return how a reply may write our secrets: as they are, as JSON may escape them, and as a query does."""
+    # One shorter than this is no secret of Alibaba's, and could be any word of the reply.
+    secrets_of_it = [
+        part for part in (credential.access_key_secret, credential.security_token) if len(part) >= 8
+    ]
+    forms = (
+        (part, part.replace("/", "\\/"), quote(part, safe="~"), quote_plus(part)) for part in secrets_of_it
+    )
+    return frozenset(form.encode() for each in forms for form in each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -100,4 +101,8 @@ def _proxy(url: str) -> httpx.Proxy | None:
         proxy = None
     if proxy is None or proxy.url.scheme not in _PORTS or not proxy.url.host:
         raise ValueError("HTTPS_PROXY must be http://[user:password@]host:port") from None
-    return proxy
+    if proxy.raw_auth is None:
+        return proxy
+    # As a header: the transport would use aiohttp's BasicAuth, which is deprecated.
+    login = base64.b64encode(b":".join(proxy.raw_auth)).decode()
+    return httpx.Proxy(proxy.url, headers={"proxy-authorization": f"Basic {login}"})

@@ -1,0 +1,78 @@
+"""No secret shows: not in an error, nor behind it, nor in a log."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from esa_preload_worker.esa.errors import EsaError
+from integration.esa.loopback import (
+    SECRET,
+    TOKEN,
+    Reply,
+    Source,
+    client_of,
+    credential,
+    free_port,
+    raw_server,
+    read_request,
+    recording_server,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+def behind(exc: BaseException | None) -> list[BaseException]:
+    """Return *exc* and all that led to it."""
+    return [exc, *behind(exc.__cause__), *behind(exc.__context__)] if exc is not None else []
+
+
+def assert_hidden(exc: BaseException, *others: object) -> None:
+    """Check every text that a log or a debugger would show of *exc*."""
+    texts = ["".join(traceback.format_exception(exc)), *(f"{other!r}{other}" for other in others)]
+    texts += [f"{each!r}{each}{vars(each)!r}" for each in behind(exc)]
+    for secret in (SECRET, TOKEN):
+        for form in (secret, quote(secret, safe="~"), quote_plus(secret), secret.replace("/", "\\/")):
+            assert not any(form in text for text in texts)
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 403, 500])
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "Whatever", TOKEN, ""])
+async def test_a_reply_that_echoes_the_request(
+    status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ESA may answer a bad signature with what was signed, token included: it goes no further."""
+    caplog.set_level(logging.DEBUG)
+    source = Source(credential(token=TOKEN))
+    echo = f"x-acs-security-token:{TOKEN}\n{quote(TOKEN, safe='~')} {SECRET} {quote_plus(SECRET)}"
+    body = {"Code": code, "Message": echo, "RequestId": TOKEN, "AccessDeniedDetail": {"x": echo}}
+    async with recording_server() as server, client_of(server.url, source) as client:
+        server.answer(Reply(body, status=status))
+        with pytest.raises(EsaError) as caught:
+            await client.get_job("x")
+        assert_hidden(caught.value, client, source.queue[0], caplog.text)
+
+
+async def test_a_break_hides_the_request_behind_it() -> None:
+    """aiohttp's errors show the request's headers in their repr, so none of them is kept as a cause."""
+
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"garbage\r\n\r\n")
+
+    source = Source(credential(token=TOKEN))
+    async with raw_server(garbage) as port:
+        for url in (
+            f"http://127.0.0.1:{port}",
+            f"https://127.0.0.1:{port}",
+            f"http://127.0.0.1:{free_port()}",
+        ):
+            async with client_of(url, source, timeout_s=1.0) as client:
+                with pytest.raises(EsaError) as caught:
+                    await client.get_job("x")
+                assert_hidden(caught.value, client)
