@@ -1,1 +1,35 @@
 """What a service that publishes content uses to have its URLs preloaded by ESA."""
+
+from esa_preload.client import PreloadClient
+from esa_preload.errors import (
+    EsaPreloadError,
+    InvalidRequestError,
+    QueueFullError,
+    QueueUnavailableError,
+    RequestConflictError,
+    SettingsError,
+    UnknownRequestError,
+    UnsupportedRecordError,
+    WaitTimeoutError,
+)
+from esa_preload.model import Failure, Plan, Priority, Receipt, Rejection, RequestStatus, SiteStatus
+
+__all__ = [
+    "EsaPreloadError",
+    "Failure",
+    "InvalidRequestError",
+    "Plan",
+    "PreloadClient",
+    "Priority",
+    "QueueFullError",
+    "QueueUnavailableError",
+    "Receipt",
+    "Rejection",
+    "RequestConflictError",
+    "RequestStatus",
+    "SettingsError",
+    "SiteStatus",
+    "UnknownRequestError",
+    "UnsupportedRecordError",
+    "WaitTimeoutError",
+]

@@ -110,7 +110,6 @@ class Ledger:
         *,
         number: int | None = None,
         digest: str = "",
-        duplicates: int = 0,
         total: int | None = None,
     ) -> Accepted:
         """
@@ -123,7 +122,6 @@ class Ledger:
             urls: at most 1,000, distinct and normalised; none only together with *total*.
             number: from 0; ``None`` for no chunk.
             digest: of the chunk's content.
-            duplicates: repeats dropped from this chunk before it was sent.
             total: number of chunks of the request, once it is known.
 
         Raises:
@@ -142,7 +140,6 @@ class Ledger:
             header.source,
             "" if number is None else number,
             digest,
-            duplicates,
             "" if total is None else total,
             *urls,
         )

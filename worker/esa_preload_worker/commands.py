@@ -9,28 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esa_preload.errors import EsaPreloadError, QueueUnavailableError, SettingsError
+from esa_preload.shell import run_cli
 
 if TYPE_CHECKING:
     from esa_preload_worker.settings import Loaded
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_REDIS = 3
-
 
 def main() -> None:
-    """Run the command line; an expected error is one sentence and its exit code, without traceback."""
-    try:
-        cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as exc:
-        exc.show()
-        sys.exit(exc.exit_code)
-    except EsaPreloadError as exc:
-        click.echo(f"Error: {exc}" + (f"\n  {exc.hint}" if exc.hint else ""), err=True)
-        sys.exit(EXIT_REDIS if isinstance(exc, QueueUnavailableError) else EXIT_USAGE if isinstance(exc, SettingsError) else EXIT_FAILED)
+    """Run the command line."""
+    run_cli(cli)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +47,7 @@ def run(*, burst: bool) -> None:
 
     loaded = _loaded()
     if code := daemon.run(loaded.settings, burst=burst, warnings=loaded.warnings):
-        sys.exit(code)
+        raise click.exceptions.Exit(code)
 
 
 @cli.command()

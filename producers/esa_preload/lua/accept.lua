@@ -1,14 +1,14 @@
 #!lua
 -- Take one chunk of a request into its lane, and seal the request when its last chunk is in.
 -- ARGV: 2 request id, 3 site, 4 plan as the producer wrote it, 5 lane of that plan, 6 band (0 high, 1 normal, 2 low),
---       7 ms until expiry or '', 8 source, 9 chunk number or '' for none, 10 its digest, 11 repeats dropped before it,
---       12 number of chunks in all or '' when not known yet, 13... urls (distinct, normalised, at most 1,000).
+--       7 ms until expiry or '', 8 source, 9 chunk number or '' for none, 10 its digest,
+--       11 number of chunks in all or '' when not known yet, 12... urls (distinct, normalised, at most 1,000).
 -- Returns: {'ok', accepted, merged, duplicates, waiting until ms or 0} | {'conflict', what differs} | {'full', pending, bound}
 --        | {'lanes', bound} | {'ended', how}.
 -- Repeating a chunk changes nothing and returns what it returned. O(urls).
 local request_id, site, plan, lane, band = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local expires_in, source, number, digest, total = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[12]
-local FIRST = 13
+local expires_in, source, number, digest, total = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local FIRST = 12
 
 local site_key = P .. 'site:' .. site
 local owner = call('GET', P .. 'request-id:' .. request_id)
@@ -65,7 +65,7 @@ if not owner then
   end
 end
 
-local accepted, merged, duplicates = 0, 0, tonumber(ARGV[11])
+local accepted, merged, duplicates = 0, 0, 0
 if count > 0 then
   local mine = band .. string.format('%.0f', now) .. ':' .. owner
   local known = call('HMGET', urls_key, unpack(ARGV, FIRST))

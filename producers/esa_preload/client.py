@@ -1,0 +1,324 @@
+"""What a service calls: enqueue, and ask what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Self
+
+from esa_preload.chunks import Chunk, Chunker, require_urls
+from esa_preload.connection import connect
+from esa_preload.errors import InvalidRequestError, QueueFullError, WaitTimeoutError
+from esa_preload.keys import Keys
+from esa_preload.ledger import Accepted, Header, Ledger
+from esa_preload.model import PRIORITIES, Failure, Plan, Priority, Receipt, RequestStatus, SiteStatus, parse_site_id
+from esa_preload.urls import URL_MAX_CHARS
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from redis.asyncio import Redis
+
+Urls = Iterable[str] | AsyncIterable[str]
+Progress = Callable[[int], object]
+"""Called with the number of URLs handled so far, each time a chunk is in."""
+
+CHUNKS_IN_FLIGHT = 4
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
+_SOURCE_MAX_CHARS = 128
+_EXPIRES_MAX_S = 366 * 86_400.0
+_POLL_S = (0.05, 1.0)
+
+
+class PreloadClient:
+    """
+    Enqueue URLs for ESA to fetch, and follow them.
+
+    Use it as an async context manager; any number of tasks may share it.
+
+    Args:
+        redis: where the queue is (``redis://…``, see :func:`esa_preload.connection.connect`), or a client of
+            ``redis.asyncio``, which stays yours to close.
+        namespace: of the workers that are to submit.
+
+    Raises:
+        SettingsError: the URL or the namespace is none.
+    """
+
+    def __init__(self, redis: str | Redis, *, namespace: str = "default") -> None:
+        self._is_ours = isinstance(redis, str)
+        self._redis = connect(redis) if isinstance(redis, str) else redis
+        self._ledger = Ledger(self._redis, Keys(namespace))
+        self._url_max_chars: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<PreloadClient {self._ledger.keys.namespace}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they are yours."""
+        if self._is_ours:
+            await self._redis.aclose()
+
+    async def enqueue(
+        self,
+        site_id: int,
+        urls: Urls,
+        *,
+        plan: Plan | None = None,
+        priority: Priority = "normal",
+        expires_in: float | timedelta | None = None,
+        request_id: str | None = None,
+        source: str | None = None,
+        progress: Progress | None = None,
+    ) -> Receipt:
+        """
+        Put *urls* into the queue of a site and return at once what became of them; the workers submit them.
+
+        A call that broke off can be repeated with the same ``request_id`` and the same URLs: it resumes, nothing is taken
+        twice. A URL that breaks a rule is in ``Receipt.rejected`` with its reason, and takes no other along.
+
+        Args:
+            site_id: the ESA site, from 1 to 2**63 - 1.
+            urls: any iterable or async iterable, of any length; memory stays flat.
+            plan: when and how fast ESA fetches; at once unless said.
+            priority: order within the site.
+            expires_in: seconds (or a timedelta) after which what is still pending is given up, and counted as expired.
+            request_id: 1 to 128 letters, digits or ``._:~-``; one is made up when not given.
+            source: who asks, for the audit; at most 128 printable characters.
+            progress: called with the number of URLs handled so far.
+
+        Raises:
+            InvalidRequestError: an argument is wrong, or *urls* is empty; nothing was enqueued.
+            RequestConflictError: the request id is known with other content.
+            QueueFullError: the site's queue is at its bound; ``receipt`` says what was taken.
+            QueueUnavailableError: Redis cannot be used; repeat with its ``request_id``.
+        """
+        header = await self._header(site_id, plan, priority, expires_in, request_id, source)
+        chunker = Chunker(url_max_chars=await self._longest_url())
+        tally = _Tally(header, chunker, progress)
+        sent = 0
+        in_flight: set[asyncio.Task[None]] = set()
+        try:
+            held: Chunk | None = None
+            async for chunk in _chunks(chunker, urls):
+                if held is not None:
+                    if len(in_flight) >= CHUNKS_IN_FLIGHT:
+                        in_flight = await _one_of(in_flight)
+                    in_flight.add(asyncio.create_task(self._accept(tally, header, held)))
+                    sent += 1
+                held = chunk
+            if not chunker.distinct and not chunker.rejected_count:
+                raise InvalidRequestError("urls is empty: there is nothing to enqueue")
+            while in_flight:
+                in_flight = await _one_of(in_flight)
+            # The last chunk seals the request: one round trip for the usual small one.
+            await self._accept(tally, header, held, total=sent + (held is not None))
+        except QueueFullError as exc:
+            await _settle(in_flight)
+            raise QueueFullError(str(exc), receipt=tally.receipt(), hint=exc.hint) from None
+        except BaseException:
+            await _settle(in_flight)
+            raise
+        return tally.receipt()
+
+    async def status(self, request_id: str) -> RequestStatus:
+        """
+        Return what became of every URL of a request.
+
+        Raises:
+            UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
+        """
+        return await self._ledger.status(_parse_request_id(request_id))
+
+    async def wait(
+        self, request_id: str, *, timeout: float | None = None, progress: Callable[[RequestStatus], object] | None = None
+    ) -> RequestStatus:
+        """
+        Wait until every URL of a request has ended.
+
+        Args:
+            timeout: seconds; ``None`` for as long as it takes.
+            progress: called with each state seen.
+
+        Raises:
+            WaitTimeoutError: it was not done in time; it goes on.
+            UnknownRequestError: no such request.
+        """
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        pause_s = _POLL_S[0]
+        while True:
+            status = await self.status(request_id)
+            if progress:
+                progress(status)
+            if status.state == "done":
+                return status
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                open_urls = status.pending + status.in_flight
+                raise WaitTimeoutError(
+                    f"request {request_id} still has {open_urls} URLs pending or in flight after {timeout:g} s",
+                    hint="it goes on; `esa-preload status` follows it",
+                )
+            await asyncio.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, _POLL_S[1])
+
+    async def sites(self) -> list[SiteStatus]:
+        """Return the totals and the state of every site, the first seen first."""
+        return await self._ledger.site_statuses()
+
+    async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
+        """Return the URLs that ended as refused or unknown, newest last, *limit* a site at most."""
+        return await self._ledger.failures(None if site_id is None else parse_site_id(site_id), limit=limit)
+
+    async def cancel(self, request_id: str) -> tuple[int, int]:
+        """
+        Give up what a request still has pending.
+
+        Returns:
+            URLs cancelled, and URLs in flight: those go on and end as ESA decides.
+
+        Raises:
+            UnknownRequestError: no such request.
+        """
+        return await self._ledger.end_request(_parse_request_id(request_id), "cancelled")
+
+    async def _accept(self, tally: _Tally, header: Header, chunk: Chunk | None, *, total: int | None = None) -> None:
+        if chunk is None:
+            tally.add(await self._ledger.accept(header, total=total), 0)
+            return
+        accepted = await self._ledger.accept(
+            header, chunk.urls, number=chunk.number, digest=chunk.digest, total=total
+        )
+        tally.add(accepted, len(chunk.urls))
+
+    async def _header(
+        self,
+        site_id: int,
+        plan: Plan | None,
+        priority: Priority,
+        expires_in: float | timedelta | None,
+        request_id: str | None,
+        source: str | None,
+    ) -> Header:
+        if priority not in PRIORITIES:
+            raise InvalidRequestError(f"priority must be one of {', '.join(PRIORITIES)}, not {priority!r}")
+        if plan is not None and not isinstance(plan, Plan):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise InvalidRequestError(f"plan must be a Plan, not {type(plan).__name__}")
+        plan = plan or Plan()
+        now = datetime.now(UTC)
+        if plan.end and plan.end <= now:
+            raise InvalidRequestError("plan end has passed already")
+        return Header(
+            request_id=_parse_request_id(request_id) if request_id is not None else uuid.uuid4().hex,
+            site_id=parse_site_id(site_id),
+            plan=plan.lane_key(datetime.fromtimestamp(0, UTC)),
+            lane=plan.lane_key(now),
+            band=PRIORITIES.index(priority),
+            expires_in_ms=_parse_expires_in(expires_in),
+            source=_parse_source(source),
+        )
+
+    async def _longest_url(self) -> int:
+        if self._url_max_chars is None:
+            self._url_max_chars = await self._ledger.url_max_chars() or URL_MAX_CHARS
+        return self._url_max_chars
+
+
+class _Tally:
+    """Add up what the chunks came to."""
+
+    def __init__(self, header: Header, chunker: Chunker, progress: Progress | None) -> None:
+        self._chunker = chunker
+        self._progress = progress
+        self._handled = 0
+        self._receipt = Receipt(request_id=header.request_id, site_id=header.site_id)
+
+    def add(self, accepted: Accepted, urls: int) -> None:
+        r = self._receipt
+        self._receipt = replace(
+            r,
+            accepted=r.accepted + accepted.accepted,
+            merged=r.merged + accepted.merged,
+            duplicates=r.duplicates + accepted.duplicates,
+            waiting_until=accepted.waiting_until or r.waiting_until,
+        )
+        self._handled += urls
+        if self._progress:
+            self._progress(self._handled + self._chunker.duplicates + self._chunker.rejected_count)
+
+    def receipt(self) -> Receipt:
+        return replace(
+            self._receipt,
+            duplicates=self._receipt.duplicates + self._chunker.duplicates,
+            rejected_count=self._chunker.rejected_count,
+            rejected=self._chunker.rejected,
+        )
+
+
+async def _chunks(chunker: Chunker, urls: Urls) -> AsyncIterator[Chunk]:
+    if isinstance(urls, AsyncIterable):
+        async for url in urls:
+            if chunk := chunker.add(url):
+                yield chunk
+    else:
+        for chunk in chunker.add_many(require_urls(urls)):
+            yield chunk
+    if last := chunker.flush():
+        yield last
+
+
+async def _one_of(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """Wait for one of *tasks*, raise what it raised, and return the others."""
+    done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        for task in done:
+            task.result()
+    except BaseException:
+        await _settle(rest)
+        raise
+    return rest
+
+
+async def _settle(tasks: set[asyncio.Task[None]]) -> None:
+    """Let what was sent come to its end, so that the receipt counts it."""
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _parse_request_id(value: object) -> str:
+    if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value):
+        raise InvalidRequestError("request_id must be 1 to 128 letters, digits or any of . _ : ~ -")
+    return value
+
+
+def _parse_expires_in(value: object) -> int:
+    if value is None:
+        return 0
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= _EXPIRES_MAX_S:
+        raise InvalidRequestError(f"expires_in must be seconds, more than 0 and at most {_EXPIRES_MAX_S:.0f}, not {value!r}")
+    return max(1, round(seconds * 1000))
+
+
+def _parse_source(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > _SOURCE_MAX_CHARS or not value.isprintable():
+        raise InvalidRequestError(f"source must be at most {_SOURCE_MAX_CHARS} printable characters")
+    return value
+
+

@@ -1,0 +1,44 @@
+"""What the producers' commands read from the environment: where the queue is, and its namespace."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from esa_preload.connection import SCHEMES
+from esa_preload.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REDIS_URL = "ESA_PRELOAD_REDIS_URL"
+NAMESPACE = "ESA_PRELOAD_NAMESPACE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where the queue is."""
+
+    redis_url: str = field(repr=False)
+    namespace: str
+
+
+def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
+    """
+    Read ``ESA_PRELOAD_REDIS_URL`` (or the file that ``ESA_PRELOAD_REDIS_URL_FILE`` names) and ``ESA_PRELOAD_NAMESPACE``.
+
+    Raises:
+        SettingsError: the first is not set, or its file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    redis_url = environ.get(REDIS_URL, "").strip()
+    if not redis_url and f"{REDIS_URL}_FILE" in environ:
+        try:
+            redis_url = Path(environ[f"{REDIS_URL}_FILE"]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SettingsError(f"{REDIS_URL}_FILE cannot be read: {exc.__class__.__name__}") from exc
+    if not redis_url:
+        raise SettingsError(f"{REDIS_URL} is not set: it says where the queue is", hint=f"one of {SCHEMES}")
+    return Environment(redis_url=redis_url, namespace=environ.get(NAMESPACE, "").strip() or "default")

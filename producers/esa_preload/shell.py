@@ -1,0 +1,53 @@
+"""What both command lines share: an expected error is one sentence, a hint and its exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from esa_preload.errors import EsaPreloadError, InvalidRequestError, QueueUnavailableError, SettingsError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_REDIS = 3
+EXIT_TIMEOUT = 4
+EXIT_INTERRUPTED = 130
+
+
+def run_cli(cli: Callable[..., object]) -> NoReturn:
+    """Run a click command line and end the process with the documented exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(EXIT_USAGE)
+    except EsaPreloadError as exc:
+        click.echo(f"Error: {exc}" + (f"\n  {exc.hint}" if exc.hint else ""), err=True)
+        sys.exit(exit_code(exc))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away: nothing to say to it
+        sys.exit(EXIT_FAILED)
+    sys.exit(0)
+
+
+def exit_code(error: EsaPreloadError) -> int:
+    """Return the documented exit code of *error*."""
+    match error:
+        case SettingsError() | InvalidRequestError():
+            return EXIT_USAGE
+        case QueueUnavailableError():
+            return EXIT_REDIS
+        case WaitTimeoutError():
+            return EXIT_TIMEOUT
+        case _:
+            return EXIT_FAILED

@@ -1,0 +1,78 @@
+"""What all tests share: a Valkey of their own, and the promise that no key without TTL is left but those documented."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from esa_preload.connection import connect
+from esa_preload.keys import Keys
+from esa_preload_worker.embedded import ValkeyProcess
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+# Hosts without credentials would ask an address of the instance for some.
+os.environ["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] = "true"
+
+NAMESPACE = "t"
+
+PERMANENT = re.compile(r"esa-preload:[^:]+:(meta|settings|sites|site:\d+|rate:\w+)")
+"""Keys that are kept for good: bounded by the number of sites and operations."""
+
+WHILE_WORK_IS_LEFT = re.compile(
+    r"esa-preload:[^:]+:(ring|leases|lanes:\d+|(lane|urls|band):\d+:.*|queue|open|expiring|waiters|workers"
+    r"|(batch|split|held):[0-9a-z]+|request:\d+|request-id:.+|chunks:\d+)"
+)
+"""Keys that go, or get a TTL, when the work they belong to has ended."""
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Path]:
+    """Run one Valkey for the tests of this process; yields its socket."""
+    with tempfile.TemporaryDirectory(prefix="esap-") as directory:
+        socket = Path(directory) / "valkey.sock"
+        server = ValkeyProcess(Path(directory), socket=socket)
+        server.start(30)
+        try:
+            yield socket
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def redis_url(valkey: Path) -> str:
+    """Where the tests' Valkey is, or the server that ``ESA_PRELOAD_TEST_REDIS`` names."""
+    return os.environ.get("ESA_PRELOAD_TEST_REDIS") or f"unix://{valkey}"
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of an empty Valkey; afterwards no key may be left that is neither documented as permanent nor ends."""
+    client = connect(redis_url)
+    await cast("Any", client.flushall())
+    yield client
+    leaked = [key async for key in _keys_without_ttl(client)]
+    await cast("Any", client.flushall())
+    await client.aclose()
+    assert not leaked, f"keys without TTL: {leaked}"
+
+
+async def _keys_without_ttl(client: Redis) -> AsyncIterator[str]:
+    async for raw in client.scan_iter(count=1000):
+        key = cast("bytes", raw).decode()
+        if PERMANENT.fullmatch(key) or WHILE_WORK_IS_LEFT.fullmatch(key):
+            continue
+        if await client.ttl(key) < 0:
+            yield key
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """The keys of the tests' namespace."""
+    return Keys(NAMESPACE)
