@@ -17,7 +17,16 @@ from esa_preload.connection import connect
 from esa_preload.errors import InvalidRequestError, QueueFullError, WaitTimeoutError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
-from esa_preload.model import PRIORITIES, Failure, Plan, Priority, Receipt, RequestStatus, SiteStatus, parse_site_id
+from esa_preload.model import (
+    PRIORITIES,
+    Failure,
+    Plan,
+    Priority,
+    Receipt,
+    RequestStatus,
+    SiteStatus,
+    parse_site_id,
+)
 from esa_preload.urls import URL_MAX_CHARS
 
 if TYPE_CHECKING:
@@ -146,7 +155,11 @@ class PreloadClient:
         return await self._ledger.status(_parse_request_id(request_id))
 
     async def wait(
-        self, request_id: str, *, timeout: float | None = None, progress: Callable[[RequestStatus], object] | None = None
+        self,
+        request_id: str,
+        *,
+        timeout: float | None = None,
+        progress: Callable[[RequestStatus], object] | None = None,
     ) -> RequestStatus:
         """
         Wait until every URL of a request has ended.
@@ -197,7 +210,9 @@ class PreloadClient:
         """
         return await self._ledger.end_request(_parse_request_id(request_id), "cancelled")
 
-    async def _accept(self, tally: _Tally, header: Header, chunk: Chunk | None, *, total: int | None = None) -> None:
+    async def _accept(
+        self, tally: _Tally, header: Header, chunk: Chunk | None, *, total: int | None = None
+    ) -> None:
         if chunk is None:
             tally.add(await self._ledger.accept(header, total=total), 0)
             return
@@ -309,8 +324,14 @@ def _parse_expires_in(value: object) -> int:
     if value is None:
         return 0
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= _EXPIRES_MAX_S:
-        raise InvalidRequestError(f"expires_in must be seconds, more than 0 and at most {_EXPIRES_MAX_S:.0f}, not {value!r}")
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, (int, float))
+        or not 0 < seconds <= _EXPIRES_MAX_S
+    ):
+        raise InvalidRequestError(
+            f"expires_in must be seconds, more than 0 and at most {_EXPIRES_MAX_S:.0f}, not {value!r}"
+        )
     return max(1, round(seconds * 1000))
 
 
@@ -320,5 +341,3 @@ def _parse_source(value: object) -> str:
     if not isinstance(value, str) or len(value) > _SOURCE_MAX_CHARS or not value.isprintable():
         raise InvalidRequestError(f"source must be at most {_SOURCE_MAX_CHARS} printable characters")
     return value
-
-

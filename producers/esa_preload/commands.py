@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
     from esa_preload.model import Plan, Priority, Receipt, RequestStatus
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else, on standard output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else, on standard output."
+)
 
 
 def main() -> None:
@@ -47,12 +49,26 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--site", "site_id", required=True, metavar="ID", help="The ESA site's id.")
-@click.option("--file", "file", type=click.Path(dir_okay=False), metavar="F|-", help="A list, one URL a line, gzip or not; - for standard input.")
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(dir_okay=False),
+    metavar="F|-",
+    help="A list, one URL a line, gzip or not; - for standard input.",
+)
 @click.option("--oss-url", metavar="URL", help="A list that ESA reads itself from OSS.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="How many URLs that list holds.")
-@click.option("--priority", type=click.Choice(["high", "normal", "low"]), default="normal", show_default=True, help="Order within the site.")
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    default="normal",
+    show_default=True,
+    help="Order within the site.",
+)
 @click.option("--expires-in", type=float, metavar="S", help="Give up after S seconds what is still pending.")
-@click.option("--start", metavar="TIME", help="When ESA begins to fetch, ISO 8601 with time zone; at once unless given.")
+@click.option(
+    "--start", metavar="TIME", help="When ESA begins to fetch, ISO 8601 with time zone; at once unless given."
+)
 @click.option("--end", metavar="TIME", help="When it ends.")
 @click.option("--interval", type=click.IntRange(min=1), metavar="S", help="Seconds between two slices.")
 @click.option("--slice", "slice_len", type=click.IntRange(min=1), metavar="N", help="URLs a slice.")
@@ -99,13 +115,22 @@ async def _enqueue(
         if urls or file is not None:
             raise click.UsageError("--oss-url stands alone: give URLs or a list in a call of their own.")
         receipt = await client.enqueue_oss(
-            number, oss_url, count, plan=plan, priority=priority, expires_in=expires_in, request_id=request_id, source=source
+            number,
+            oss_url,
+            count,
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
         )
         return await _finish_enqueue(client, receipt, wait=wait, timeout=timeout, as_json=as_json)
     if count is not None:
         raise click.UsageError("--count goes with --oss-url.")
     if not urls and file is None:
-        raise click.UsageError("No URLs: give them as arguments, or a list with --file (- for standard input).")
+        raise click.UsageError(
+            "No URLs: give them as arguments, or a list with --file (- for standard input)."
+        )
     with contextlib.ExitStack() as stack:
         listed = _lines_of(file, stack) if file is not None else ()
         progress = stack.enter_context(_enqueue_progress())
@@ -124,11 +149,15 @@ async def _enqueue(
             if exc.receipt and as_json:
                 _print_json(asdict(exc.receipt))
             elif exc.receipt:
-                click.echo(f"{exc.receipt.accepted} URLs were taken, as request {exc.receipt.request_id}.", err=True)
+                click.echo(
+                    f"{exc.receipt.accepted} URLs were taken, as request {exc.receipt.request_id}.", err=True
+                )
             raise
         except QueueUnavailableError as exc:
             if exc.request_id:
-                click.echo(f"The request is {exc.request_id}: repeat with --request-id {exc.request_id}", err=True)
+                click.echo(
+                    f"The request is {exc.request_id}: repeat with --request-id {exc.request_id}", err=True
+                )
             raise
     return await _finish_enqueue(client, receipt, wait=wait, timeout=timeout, as_json=as_json)
 
@@ -192,7 +221,16 @@ def sites(*, as_json: bool) -> None:
             _print_json(found)
         else:
             _print_table(
-                ("site_id", "state", "reason", "pending", "in_flight", "submitted", "refused", "oldest_pending_s"),
+                (
+                    "site_id",
+                    "state",
+                    "reason",
+                    "pending",
+                    "in_flight",
+                    "submitted",
+                    "refused",
+                    "oldest_pending_s",
+                ),
                 found,
                 empty="No site has had a URL yet.",
             )
@@ -267,7 +305,9 @@ def _plan(start: str | None, end: str | None, interval: int | None, slice_len: i
         return None
     from esa_preload.model import Plan  # noqa: PLC0415
 
-    return Plan(start=_time(start, "--start"), end=_time(end, "--end"), interval_s=interval, slice_len=slice_len)
+    return Plan(
+        start=_time(start, "--start"), end=_time(end, "--end"), interval_s=interval, slice_len=slice_len
+    )
 
 
 def _time(value: str | None, option: str) -> datetime | None:
@@ -276,7 +316,9 @@ def _time(value: str | None, option: str) -> datetime | None:
     try:
         return datetime.fromisoformat(value)
     except ValueError:
-        raise InvalidRequestError(f"{option} must be an ISO 8601 time such as 2026-11-23T18:00:00+08:00") from None
+        raise InvalidRequestError(
+            f"{option} must be an ISO 8601 time such as 2026-11-23T18:00:00+08:00"
+        ) from None
 
 
 def _lines_of(file: str, stack: contextlib.ExitStack) -> Iterable[str]:
@@ -307,7 +349,9 @@ async def _wait_with_progress(client: PreloadClient, request_id: str, timeout: f
         task = bar.add_task("ended")
 
         def update(status: RequestStatus) -> None:
-            bar.update(task, total=status.accepted, completed=status.accepted - status.pending - status.in_flight)
+            bar.update(
+                task, total=status.accepted, completed=status.accepted - status.pending - status.in_flight
+            )
 
         return await client.wait(request_id, timeout=timeout, progress=update)
 
@@ -333,7 +377,9 @@ def _print_json(document: object) -> None:
 
 def _print_receipt(receipt: Receipt) -> None:
     click.echo(f"request {receipt.request_id}, site {receipt.site_id}")
-    click.echo(f"accepted {receipt.accepted} (merged {receipt.merged}), duplicates {receipt.duplicates}, rejected {receipt.rejected_count}")
+    click.echo(
+        f"accepted {receipt.accepted} (merged {receipt.merged}), duplicates {receipt.duplicates}, rejected {receipt.rejected_count}"
+    )
     if receipt.waiting_until:
         click.echo(f"the site waits until {receipt.waiting_until.isoformat(timespec='seconds')}")
     for rejection in receipt.rejected:
@@ -342,7 +388,17 @@ def _print_receipt(receipt: Receipt) -> None:
 
 def _print_status(status: RequestStatus) -> None:
     click.echo(f"request {status.request_id}, site {status.site_id}: {status.state}")
-    names = ("accepted", "merged", "pending", "in_flight", "submitted", "refused", "expired", "cancelled", "unknown")
+    names = (
+        "accepted",
+        "merged",
+        "pending",
+        "in_flight",
+        "submitted",
+        "refused",
+        "expired",
+        "cancelled",
+        "unknown",
+    )
     click.echo(", ".join(f"{name} {getattr(status, name)}" for name in names))
 
 
@@ -356,6 +412,11 @@ def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, empt
 
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(f"{row[column]:.1f}" if isinstance(row[column], float) else str(row[column])) for column in columns))
+        table.add_row(
+            *(
+                Text(f"{row[column]:.1f}" if isinstance(row[column], float) else str(row[column]))
+                for column in columns
+            )
+        )
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 1_000)
     cast("Any", console).print(table)

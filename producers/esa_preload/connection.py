@@ -48,7 +48,9 @@ def embedded_socket(directory: Path) -> Path:
     """
     socket = directory / SOCKET_NAME
     if len(os.fsencode(socket)) > _SUN_PATH_MAX:
-        raise SettingsError(f"ESA_PRELOAD_REDIS_URL: {socket} is too long for a socket; choose a shorter directory")
+        raise SettingsError(
+            f"ESA_PRELOAD_REDIS_URL: {socket} is too long for a socket; choose a shorter directory"
+        )
     return socket
 
 
@@ -65,7 +67,9 @@ def client_options(*, retries: int = 2) -> dict[str, Any]:
     }
 
 
-def connect(redis_url: str, *, redis_class: type[Redis] = Redis, options: Mapping[str, Any] | None = None) -> Redis:
+def connect(
+    redis_url: str, *, redis_class: type[Redis] = Redis, options: Mapping[str, Any] | None = None
+) -> Redis:
     """
     Return a client for *redis_url*; connects when first used.
 
@@ -110,11 +114,17 @@ def _connect_sentinel(parts: SplitResult, redis_class: type[Redis], kwargs: dict
     query = parse_qs(parts.query)
     username, _, password = credentials.partition(":")
     auth: dict[str, Any] = {"username": unquote(username) or None, "password": unquote(password) or None}
-    sentinel_auth = {key.removeprefix("sentinel_"): values[0] for key, values in query.items() if key.startswith("sentinel_")}
+    sentinel_auth = {
+        key.removeprefix("sentinel_"): values[0]
+        for key, values in query.items()
+        if key.startswith("sentinel_")
+    }
     tls = {"ssl": query.get("tls", ["0"])[0] in ("1", "true")}
     timeouts = {"socket_connect_timeout": 3.0, "socket_timeout": 3.0}
     sentinel = Sentinel(addresses, sentinel_kwargs={**timeouts, **sentinel_auth, **tls})  # type: ignore[no-untyped-call]
-    master: Redis = sentinel.master_for(service, redis_class=redis_class, db=int(database or 0), **auth, **tls, **kwargs)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(
+        service, redis_class=redis_class, db=int(database or 0), **auth, **tls, **kwargs
+    )  # type: ignore[no-untyped-call]
     return master
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -20,7 +20,7 @@ from esa_preload.errors import (
     UnsupportedRecordError,
 )
 from esa_preload.model import Failure, RequestStatus, SiteStatus
-from esa_preload.scripts import as_text, load_script, run_script
+from esa_preload.scripts import as_text, command, commands, load_script, run_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -32,7 +32,17 @@ END_REQUEST = load_script("end_request")
 
 RECORD_VERSION = 1
 _BLOCK = ["blocked_code", "blocked_hint"]
-_COUNTS = ("accepted", "merged", "pending", "in_flight", "submitted", "refused", "expired", "cancelled", "unknown")
+_COUNTS = (
+    "accepted",
+    "merged",
+    "pending",
+    "in_flight",
+    "submitted",
+    "refused",
+    "expired",
+    "cancelled",
+    "unknown",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +69,7 @@ class Accepted:
 
 
 @contextlib.contextmanager
-def redis_errors(request_id: str | None = None) -> Iterator[None]:
+def redis_errors(request_id: str | None = None) -> Generator[None]:
     """Map what Redis raises to what the caller can do about it."""
     try:
         yield
@@ -100,7 +110,7 @@ class Ledger:
     async def url_max_chars(self) -> int | None:
         """Return the longest URL that the workers take, or ``None`` when none has said so yet."""
         with redis_errors():
-            value = await cast("Awaitable[Any]", self.redis.hget(self.keys.settings, "url_max_chars"))
+            value = await command(self.redis, "HGET", self.keys.settings, "url_max_chars")
         return None if value is None else int(value)
 
     async def accept(
@@ -149,7 +159,10 @@ class Ledger:
             case "ok":
                 accepted, merged, dropped, waits = (int(float(value)) for value in rest)
                 return Accepted(
-                    accepted=accepted, merged=merged, duplicates=dropped, waiting_until=_moment(waits) if waits else None
+                    accepted=accepted,
+                    merged=merged,
+                    duplicates=dropped,
+                    waiting_until=_moment(waits) if waits else None,
                 )
             case "conflict":
                 raise RequestConflictError(
@@ -167,7 +180,9 @@ class Ledger:
                     hint="use fewer different plans at a time",
                 )
             case _:
-                raise RequestConflictError(f"request {header.request_id} has {as_text(rest[0])} and takes no more URLs")
+                raise RequestConflictError(
+                    f"request {header.request_id} has {as_text(rest[0])} and takes no more URLs"
+                )
 
     async def end_request(self, request_id: str, how: Literal["cancelled", "expired"]) -> tuple[int, int]:
         """
@@ -180,7 +195,9 @@ class Ledger:
             UnknownRequestError: no such request.
         """
         with redis_errors(request_id):
-            reply = await run_script(self.redis, END_REQUEST, self.keys.prefix, (self._now, request_id, "", how))
+            reply = await run_script(
+                self.redis, END_REQUEST, self.keys.prefix, (self._now, request_id, "", how)
+            )
         if as_text(reply[0]) == "unknown":
             raise unknown_request(request_id)
         return int(reply[1]), int(reply[2])
@@ -193,7 +210,7 @@ class Ledger:
             UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
         """
         with redis_errors(request_id):
-            number = await cast("Awaitable[Any]", self.redis.get(self.keys.request_number(request_id)))
+            number = await command(self.redis, "GET", self.keys.request_number(request_id))
             if number is None:
                 raise unknown_request(request_id)
             record = await self._hash(self.keys.request(as_text(number)))
@@ -209,12 +226,15 @@ class Ledger:
     async def site_ids(self) -> list[int]:
         """Return every site ever seen, the first seen first."""
         with redis_errors():
-            members = await cast("Awaitable[Any]", self.redis.zrange(self.keys.sites, 0, -1))
+            members = await command(self.redis, "ZRANGE", self.keys.sites, 0, -1)
         return [int(member) for member in members]
 
     async def site_statuses(self) -> list[SiteStatus]:
         """Return the totals and state of every site."""
-        return [_site_status(site_id, record, oldest, now) for site_id, record, oldest, now in await self.site_records()]
+        return [
+            _site_status(site_id, record, oldest, now)
+            for site_id, record, oldest, now in await self.site_records()
+        ]
 
     async def site_records(self) -> list[tuple[int, dict[str, str], int | None, int]]:
         """
@@ -229,17 +249,23 @@ class Ledger:
             account = {
                 name: as_text(value)
                 for name, value in zip(
-                    _BLOCK, await cast("Awaitable[Any]", self.redis.hmget(self.keys.meta, _BLOCK)), strict=True
+                    _BLOCK,
+                    await command(self.redis, "HMGET", self.keys.meta, *_BLOCK),
+                    strict=True,
                 )
                 if value is not None
             }
             for start in range(0, len(site_ids), 500):
                 some = site_ids[start : start + 500]
-                pipe = self.redis.pipeline(transaction=False)
-                for site_id in some:
-                    pipe.hgetall(self.keys.site(site_id))
-                    pipe.zrange(self.keys.lanes(site_id), 0, -1)
-                replies = cast("list[Any]", await pipe.execute())
+                calls = [
+                    call
+                    for site_id in some
+                    for call in (
+                        ("HGETALL", self.keys.site(site_id)),
+                        ("ZRANGE", self.keys.lanes(site_id), 0, -1),
+                    )
+                ]
+                replies = await commands(self.redis, calls)
                 lanes = [
                     (site_id, as_text(lane))
                     for site_id, names in zip(some, replies[1::2], strict=True)
@@ -255,34 +281,35 @@ class Ledger:
         found: list[Failure] = []
         for one in [site_id] if site_id is not None else await self.site_ids():
             with redis_errors():
-                entries = await cast("Awaitable[Any]", self.redis.xrevrange(self.keys.failures(one), count=limit))
+                entries = await command(
+                    self.redis, "XREVRANGE", self.keys.failures(one), "+", "-", "COUNT", limit
+                )
             found += [_failure(one, _text_hash(fields)) for _, fields in reversed(entries)]
         return found
 
     async def _oldest(self, lanes: Sequence[tuple[int, str]]) -> dict[int, int]:
-        if not lanes:
-            return {}
-        pipe = self.redis.pipeline(transaction=False)
-        for site_id, lane in lanes:
-            pipe.hget(self.keys.lane(site_id, lane), "oldest")
+        replies = await commands(
+            self.redis, [("HGET", self.keys.lane(site_id, lane), "oldest") for site_id, lane in lanes]
+        )
         oldest: dict[int, int] = {}
-        for (site_id, _), at in zip(lanes, cast("list[Any]", await pipe.execute()), strict=True):
+        for (site_id, _), at in zip(lanes, replies, strict=True):
             if at is not None:
                 oldest[site_id] = min(int(float(at)), oldest.get(site_id, 2**62))
         return oldest
 
     async def _server_now_ms(self) -> int:
-        seconds, micros = await cast("Awaitable[Any]", self.redis.time())
+        seconds, micros = await command(self.redis, "TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def _hash(self, key: str) -> dict[str, str]:
-        return _text_hash(await cast("Awaitable[Any]", self.redis.hgetall(key)))
+        return _text_hash(await command(self.redis, "HGETALL", key))
 
 
 def unknown_request(request_id: str) -> UnknownRequestError:
     """Return the error for an id that the ledger does not hold."""
     return UnknownRequestError(
-        f"no request {request_id}", hint="check the id and ESA_PRELOAD_NAMESPACE; ended requests are kept for REQUEST_TTL"
+        f"no request {request_id}",
+        hint="check the id and ESA_PRELOAD_NAMESPACE; ended requests are kept for REQUEST_TTL",
     )
 
 
@@ -294,7 +321,8 @@ def _check_version(record: Mapping[str, str], what: str) -> None:
     version = int(record.get("v", RECORD_VERSION))
     if version > RECORD_VERSION:
         raise UnsupportedRecordError(
-            f"{what} has version {version}, this release reads {RECORD_VERSION}", hint="upgrade esa-preload in this process"
+            f"{what} has version {version}, this release reads {RECORD_VERSION}",
+            hint="upgrade esa-preload in this process",
         )
 
 

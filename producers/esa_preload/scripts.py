@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -28,7 +28,9 @@ class Script:
 
 
 @cache
-def load_script(name: str, *, package: str = "esa_preload", includes: tuple[tuple[str, str], ...] = ()) -> Script:
+def load_script(
+    name: str, *, package: str = "esa_preload", includes: tuple[tuple[str, str], ...] = ()
+) -> Script:
     """Read ``lua/<name>.lua`` of *package*, the prelude and *includes* (package, name) in front of its body."""
     header, body = _read(package, name).split("\n", 1)
     parts = [_read("esa_preload", "prelude"), *(_read(*include) for include in includes), body]
@@ -40,14 +42,32 @@ def _read(package: str, name: str) -> str:
     return (files(package) / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
+async def command(redis: Redis, *arguments: Argument) -> Any:
+    """Run one Redis command; here because the client's own methods have no types worth the name."""
+    return await cast("Any", redis).execute_command(*arguments)
+
+
+async def commands(redis: Redis, calls: Sequence[Sequence[Argument]]) -> list[Any]:
+    """Run several commands in one round trip, not as a transaction; the first error is raised."""
+    return await pipelined(redis, calls, raise_on_error=True)
+
+
+async def pipelined(redis: Redis, calls: Sequence[Sequence[Argument]], *, raise_on_error: bool) -> list[Any]:
+    """Run several commands in one round trip; errors are among the replies unless *raise_on_error*."""
+    if not calls:
+        return []
+    pipe: Any = cast("Any", redis).pipeline(transaction=False)
+    for arguments in calls:
+        pipe.execute_command(*arguments)
+    return cast("list[Any]", await pipe.execute(raise_on_error=raise_on_error))
+
+
 async def run_script(redis: Redis, script: Script, prefix: str, arguments: Sequence[Argument]) -> Reply:
     """Run *script* on the namespace of *prefix*; loads it first where Redis has forgotten it."""
     try:
-        reply = redis.evalsha(script.sha, 1, prefix, *cast("Sequence[str]", arguments))
-        return cast("Reply", await cast("Awaitable[Any]", reply))
+        return cast("Reply", await command(redis, "EVALSHA", script.sha, 1, prefix, *arguments))
     except NoScriptError:
-        reply = redis.eval(script.text, 1, prefix, *cast("Sequence[str]", arguments))
-        return cast("Reply", await cast("Awaitable[Any]", reply))
+        return cast("Reply", await command(redis, "EVAL", script.text, 1, prefix, *arguments))
 
 
 def as_text(value: object) -> str:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from esa_preload.errors import EsaPreloadError, InvalidRequestError, QueueUnavailableError, SettingsError, WaitTimeoutError
+from esa_preload.errors import (
+    EsaPreloadError,
+    InvalidRequestError,
+    QueueUnavailableError,
+    SettingsError,
+    WaitTimeoutError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

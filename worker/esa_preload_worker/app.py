@@ -29,7 +29,13 @@ async def start(ctx: dict[Any, Any]) -> None:
     service.health.sees_polls = False
     loops = asyncio.create_task(service.run_loops())
     ctx.update(stack=stack, service=service, loops=loops, pump=service.pump, health=service.health)
-    log.info("worker.started", version=service.version, namespace=settings.namespace, ops_url=service.ops_url, by="arq")
+    log.info(
+        "worker.started",
+        version=service.version,
+        namespace=settings.namespace,
+        ops_url=service.ops_url,
+        by="arq",
+    )
 
 
 async def stop(ctx: dict[Any, Any]) -> None:

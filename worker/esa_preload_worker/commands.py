@@ -36,7 +36,11 @@ def _loaded() -> Loaded:
 
 
 @cli.command()
-@click.option("--burst", is_flag=True, help="End when nothing is pending or in flight; 1 when only a person can get the rest on.")
+@click.option(
+    "--burst",
+    is_flag=True,
+    help="End when nothing is pending or in flight; 1 when only a person can get the rest on.",
+)
 def run(*, burst: bool) -> None:
     """
     Run a worker until SIGTERM.
@@ -64,7 +68,11 @@ def settings(*, as_json: bool, as_env: bool, as_markdown: bool) -> None:
 
     rows = table()
     if as_json:
-        click.echo(json.dumps([{"variable": r.variable, "default": r.default, "help": r.help} for r in rows], indent=2))
+        click.echo(
+            json.dumps(
+                [{"variable": r.variable, "default": r.default, "help": r.help} for r in rows], indent=2
+            )
+        )
     elif as_env:
         for row in rows:
             click.echo(f"# {row.help}\n{'' if not row.default else '#'}{row.variable}={row.default}\n")

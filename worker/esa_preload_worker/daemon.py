@@ -54,7 +54,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _live(settings: Settings, *, burst: bool) -> int:
     stopped = asyncio.Event()
     _stop_on_signals(stopped)
-    code = 0
     async with Service(settings) as service:
         supervisor = Supervisor(service)
         background = [asyncio.create_task(service.run_loops()), asyncio.create_task(supervisor.run())]
@@ -66,30 +65,30 @@ async def _live(settings: Settings, *, burst: bool) -> int:
             endpoint=settings.endpoint_url,
             ops_url=service.ops_url,
         )
-        stopping = asyncio.create_task(stopped.wait())
-        watched = [stopping, *background]
-        if burst:
-            watched.append(burst_task := asyncio.create_task(_until_done(service)))
-        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        if burst and burst_task.done():
-            code = burst_task.result()
+        ends = asyncio.create_task(_until_done(service, stopped) if burst else _until_stopped(stopped))
+        await asyncio.wait([ends, *background], return_when=asyncio.FIRST_COMPLETED)
         service.health.is_stopping = True
         log.info("worker.stopping", in_flight_batches=len(service.leases), grace_s=settings.shutdown_grace)
         await supervisor.drain(settings.shutdown_grace)
         # A background task ends only by an error of ours: it is raised here, after the drain.
-        failed = [task.exception() for task in background if task.done() and not task.cancelled()]
-        for task in [stopping, *background, *([burst_task] if burst else [])]:
+        for task in (ends, *background):
+            if task.done():
+                task.result()
+        code = ends.result() if ends.done() else 1
+        for task in (ends, *background):
             task.cancel()
-        await asyncio.gather(stopping, *background, return_exceptions=True)
-        for error in failed:
-            if error:
-                raise error
+        await asyncio.gather(ends, *background, return_exceptions=True)
     log.info("worker.stopped", code=code)
     return code
 
 
-async def _until_done(service: Service) -> int:
-    while True:
+async def _until_stopped(stopped: asyncio.Event) -> int:
+    await stopped.wait()
+    return 0
+
+
+async def _until_done(service: Service, stopped: asyncio.Event) -> int:
+    while not stopped.is_set():
         try:
             stuck = await service.stuck_sites()
         except REDIS_FAILURES as exc:
@@ -100,6 +99,7 @@ async def _until_done(service: Service) -> int:
                 log.error("worker.error", message="only a person or a reset can get these on", sites=stuck)
             return 1 if stuck else 0
         await asyncio.sleep(BURST_POLL_S)
+    return 0
 
 
 def _stop_on_signals(stopped: asyncio.Event) -> None:

@@ -22,7 +22,15 @@ from esa_preload_worker.esa import (
     ThrottledError,
     UncertainError,
 )
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Block, Exemption, Settlement, SiteWait, Throttle
+from esa_preload_worker.ledger import (
+    CREATE_JOB,
+    CREATE_PLANS,
+    Block,
+    Exemption,
+    Settlement,
+    SiteWait,
+    Throttle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +110,9 @@ def error_kinds(error_info: str) -> tuple[str, ...]:
     return tuple(kind for kind in REASONS if kind.lower() in folded)
 
 
-def judge_job(urls: Sequence[str], job: Job, refused: Sequence[RefusedUrl] | None, timing: Timing) -> Settlement:
+def judge_job(
+    urls: Sequence[str], job: Job, refused: Sequence[RefusedUrl] | None, timing: Timing
+) -> Settlement:
     """
     Decide how each URL of a created job ends, supposing that its plan is created.
 
@@ -121,7 +131,9 @@ def judge_job(urls: Sequence[str], job: Job, refused: Sequence[RefusedUrl] | Non
         return done
     quota = "QuotaExcess" in kinds
     if quota:
-        done = replace(done, site_ok=False, site_wait=SiteWait(reason="quota", ms=timing.quota_retry_after_ms))
+        done = replace(
+            done, site_ok=False, site_wait=SiteWait(reason="quota", ms=timing.quota_retry_after_ms)
+        )
     listed = _exemptions(urls, refused or (), kinds)
     if job.url_submitted == 0:
         verdict, reason, code = _verdict_of("QuotaExcess" if quota else next(iter(kinds), "OtherErrors"))
@@ -133,7 +145,9 @@ def judge_job(urls: Sequence[str], job: Job, refused: Sequence[RefusedUrl] | Non
         return replace(done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info)
     if len(listed) < missing:
         # Some of the refused ones are not recognised: of the rest nobody can say which went.
-        rest_unknown = replace(done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info)
+        rest_unknown = replace(
+            done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info
+        )
         return replace(rest_unknown, exemptions=listed)
     return replace(done, outcome="partial" if listed else "submitted", exemptions=listed)
 
@@ -143,7 +157,9 @@ def needs_failed_file(job: Job) -> bool:
     return bool(job.failed_file_url) and (job.url_submitted < job.url_count or bool(job.error_info))
 
 
-def _exemptions(urls: Sequence[str], refused: Sequence[RefusedUrl], kinds: Sequence[str]) -> tuple[Exemption, ...]:
+def _exemptions(
+    urls: Sequence[str], refused: Sequence[RefusedUrl], kinds: Sequence[str]
+) -> tuple[Exemption, ...]:
     index = {url: i for i, url in enumerate(urls)}
     found: dict[int, Exemption] = {}
     for line in refused:
@@ -152,7 +168,11 @@ def _exemptions(urls: Sequence[str], refused: Sequence[RefusedUrl], kinds: Seque
             continue
         own = error_kinds(line.reason)
         # A line without a reason may be due to any kind that the reply names: what may be quota is tried again.
-        kind = own[0] if own else ("QuotaExcess" if "QuotaExcess" in kinds else (kinds[0] if kinds else "OtherErrors"))
+        kind = (
+            own[0]
+            if own
+            else ("QuotaExcess" if "QuotaExcess" in kinds else (kinds[0] if kinds else "OtherErrors"))
+        )
         verdict, reason, code = _verdict_of(kind)
         found[i] = Exemption(index=i, verdict=verdict, reason=reason, code=code)
     return tuple(found[i] for i in sorted(found))
@@ -173,9 +193,13 @@ def after_create_error(batch: Batch, error: EsaError) -> Settlement:
         case UncertainError():
             return Settlement(what="defer", outcome="uncertain", state="uncertain", delay_ms=LOOK_UP_EVERY_MS)
         case SiteBusyError():
-            return replace(_again(batch, "busy", BUSY_MS), site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True))
+            return replace(
+                _again(batch, "busy", BUSY_MS), site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True)
+            )
         case JobCapError():
-            return replace(_again(batch, "job_cap", JOB_CAP_MS), site_wait=SiteWait(reason="job_cap", ms=JOB_CAP_MS))
+            return replace(
+                _again(batch, "job_cap", JOB_CAP_MS), site_wait=SiteWait(reason="job_cap", ms=JOB_CAP_MS)
+            )
         case BlockedError():
             block = _block(error)
             return replace(_again(batch, "blocked", block.probe_ms), block=block)
@@ -184,12 +208,16 @@ def after_create_error(batch: Batch, error: EsaError) -> Settlement:
         case _ if len(batch.urls) > 1:
             return Settlement(what="split", outcome="split", code=error.code)
         case SizeError():
-            return Settlement(what="end", outcome="refused", verdict="refused", reason="too_large", code=error.code)
+            return Settlement(
+                what="end", outcome="refused", verdict="refused", reason="too_large", code=error.code
+            )
         case _ if batch.is_part:
             return Settlement(what="hold", outcome="held", reason="refused", code=error.code, hint=error.hint)
         case _:
             # One URL alone, refused for a reason that may lie in the request: nothing is dropped until another gets through.
-            block = Block(scope="site", code=error.code, hint=error.hint or "ESA refuses the request; see the code")
+            block = Block(
+                scope="site", code=error.code, hint=error.hint or "ESA refuses the request; see the code"
+            )
             return replace(_again(batch, "blocked", block.probe_ms), block=block)
 
 
@@ -206,7 +234,10 @@ def after_plan_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Tim
             return later
         case SiteBusyError() | JobCapError():
             return replace(
-                later, outcome="busy", delay_ms=BUSY_MS, site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True)
+                later,
+                outcome="busy",
+                delay_ms=BUSY_MS,
+                site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True),
             )
         case BlockedError():
             block = _block(error)

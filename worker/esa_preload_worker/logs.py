@@ -34,32 +34,39 @@ EVENTS = (
 
 
 def configure_logs(
-    *, level: str = "info", log_format: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None
+    *,
+    level: str = "info",
+    log_format: Literal["auto", "json", "console"] = "auto",
+    stream: TextIO | None = None,
 ) -> None:
     """Send all logging of the process to *stream* (standard error)."""
-    stream = stream or sys.stderr
-    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    target = stream or sys.stderr
+    console = log_format == "console" or (log_format == "auto" and target.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=target.isatty())]
         if console
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=True)]
     )
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[_as_library_event, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                _as_library_event,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -69,7 +76,9 @@ def configure_logs(
     root.setLevel(logging.WARNING)
 
 
-def _as_library_event(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _as_library_event(
+    logger: object, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
     del logger, name
     record = event.get("_record")
     event["message"] = event.pop("event", "")

@@ -62,25 +62,49 @@ class Metrics:
         self._max_sites = max_sites
         self._labelled: set[int] = set()
         r = self.registry
-        self.urls_submitted = Counter("esa_preload_urls_submitted", "URLs whose job and plan were created.", ["site"], registry=r)
-        self.urls_refused = Counter("esa_preload_urls_refused", "URLs that ESA refused.", ["site", "reason"], registry=r)
-        self.urls_unknown = Counter("esa_preload_urls_unknown", "URLs whose end ESA did not tell.", ["site"], registry=r)
-        self.urls_expired = Counter("esa_preload_urls_expired", "URLs that expired before they were submitted.", ["site"], registry=r)
-        self.tasks_submitted = Counter("esa_preload_tasks_submitted", "TaskSubmitted as ESA said it at creation.", ["site"], registry=r)
-        self.batches = Counter("esa_preload_batches", "Claims of batches, by how they ended.", ["outcome"], registry=r)
-        self.batch_urls = Histogram("esa_preload_batch_urls", "URLs of each new batch.", buckets=BATCH_BUCKETS, registry=r)
+        self.urls_submitted = Counter(
+            "esa_preload_urls_submitted", "URLs whose job and plan were created.", ["site"], registry=r
+        )
+        self.urls_refused = Counter(
+            "esa_preload_urls_refused", "URLs that ESA refused.", ["site", "reason"], registry=r
+        )
+        self.urls_unknown = Counter(
+            "esa_preload_urls_unknown", "URLs whose end ESA did not tell.", ["site"], registry=r
+        )
+        self.urls_expired = Counter(
+            "esa_preload_urls_expired", "URLs that expired before they were submitted.", ["site"], registry=r
+        )
+        self.tasks_submitted = Counter(
+            "esa_preload_tasks_submitted", "TaskSubmitted as ESA said it at creation.", ["site"], registry=r
+        )
+        self.batches = Counter(
+            "esa_preload_batches", "Claims of batches, by how they ended.", ["outcome"], registry=r
+        )
+        self.batch_urls = Histogram(
+            "esa_preload_batch_urls", "URLs of each new batch.", buckets=BATCH_BUCKETS, registry=r
+        )
         self.submit_latency = Histogram(
             "esa_preload_submit_latency_seconds",
             "From accept to submitted, of the oldest URL of each batch.",
             buckets=LATENCY_BUCKETS,
             registry=r,
         )
-        self.api_requests = Counter("esa_preload_api_requests", "Calls to ESA, by their code.", ["operation", "code"], registry=r)
-        self.api_request_seconds = Histogram(
-            "esa_preload_api_request_seconds", "Time of a call to ESA.", ["operation"], buckets=CALL_BUCKETS, registry=r
+        self.api_requests = Counter(
+            "esa_preload_api_requests", "Calls to ESA, by their code.", ["operation", "code"], registry=r
         )
-        self.throttled = Counter("esa_preload_throttled", "Calls that ESA throttled.", ["operation"], registry=r)
-        self.reconciled = Counter("esa_preload_reconciled", "Uncertain batches, by what was found.", ["result"], registry=r)
+        self.api_request_seconds = Histogram(
+            "esa_preload_api_request_seconds",
+            "Time of a call to ESA.",
+            ["operation"],
+            buckets=CALL_BUCKETS,
+            registry=r,
+        )
+        self.throttled = Counter(
+            "esa_preload_throttled", "Calls that ESA throttled.", ["operation"], registry=r
+        )
+        self.reconciled = Counter(
+            "esa_preload_reconciled", "Uncertain batches, by what was found.", ["result"], registry=r
+        )
         build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
         build.labels(version).set(1)
         r.register(_LedgerMetrics(self))
@@ -101,11 +125,21 @@ class Metrics:
     def ledger_families(self) -> Iterator[Metric]:
         """Yield the metrics that come from the ledger."""
         snapshot = self.snapshot
-        accepted = CounterMetricFamily("esa_preload_urls_accepted", "URLs taken into the queue, merged ones among them.", labels=["site"])
-        merged = CounterMetricFamily("esa_preload_urls_merged", "URLs that were already pending for somebody.", labels=["site"])
-        pending = GaugeMetricFamily("esa_preload_pending_urls", "URLs that wait to be claimed.", labels=["site"])
-        oldest = GaugeMetricFamily("esa_preload_oldest_pending_seconds", "Age of the oldest of them.", labels=["site"])
-        blocked = GaugeMetricFamily("esa_preload_site_blocked", "1 while a person must act.", labels=["site", "reason"])
+        accepted = CounterMetricFamily(
+            "esa_preload_urls_accepted", "URLs taken into the queue, merged ones among them.", labels=["site"]
+        )
+        merged = CounterMetricFamily(
+            "esa_preload_urls_merged", "URLs that were already pending for somebody.", labels=["site"]
+        )
+        pending = GaugeMetricFamily(
+            "esa_preload_pending_urls", "URLs that wait to be claimed.", labels=["site"]
+        )
+        oldest = GaugeMetricFamily(
+            "esa_preload_oldest_pending_seconds", "Age of the oldest of them.", labels=["site"]
+        )
+        blocked = GaugeMetricFamily(
+            "esa_preload_site_blocked", "1 while a person must act.", labels=["site", "reason"]
+        )
         # The first seen sites have labels: the order is the ledger's, so every worker draws the line at the same place.
         own, rest = snapshot.sites[: self._max_sites], snapshot.sites[self._max_sites :]
         rows = [(str(site.site_id), [site]) for site in own] + ([(OTHER_SITES, list(rest))] if rest else [])
@@ -118,7 +152,9 @@ class Metrics:
                 blocked.add_metric([label, reason], 1)
         yield from (accepted, merged, pending, oldest, blocked)
         rate = GaugeMetricFamily("esa_preload_rate_limit", "Calls/s now allowed.", labels=["operation"])
-        cooldown = GaugeMetricFamily("esa_preload_cooldown_seconds", "Left of the cooldown.", labels=["operation"])
+        cooldown = GaugeMetricFamily(
+            "esa_preload_cooldown_seconds", "Left of the cooldown.", labels=["operation"]
+        )
         for operation, now in snapshot.rates.items():
             rate.add_metric([operation], now.rate)
             cooldown.add_metric([operation], now.cooldown_s)
@@ -126,7 +162,9 @@ class Metrics:
         yield GaugeMetricFamily(
             "esa_preload_in_flight_batches", "Batches this process holds.", value=snapshot.in_flight_batches
         )
-        yield GaugeMetricFamily("esa_preload_redis_up", "1 while Redis answers.", value=float(snapshot.redis_up))
+        yield GaugeMetricFamily(
+            "esa_preload_redis_up", "1 while Redis answers.", value=float(snapshot.redis_up)
+        )
 
 
 class _LedgerMetrics(Collector):

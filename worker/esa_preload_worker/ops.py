@@ -29,7 +29,13 @@ class OpsServer:
     """
 
     def __init__(
-        self, *, metrics: Metrics, health: Health, refresh: Callable[[], Awaitable[None]], host: str, port: int
+        self,
+        *,
+        metrics: Metrics,
+        health: Health,
+        refresh: Callable[[], Awaitable[None]],
+        host: str,
+        port: int,
     ) -> None:
         self._metrics, self._health, self._refresh = metrics, health, refresh
         self._host, self._port = host, port
@@ -66,7 +72,9 @@ class OpsServer:
                 await self._refresh()
         except TimeoutError:
             pass  # the snapshot stays as it was
-        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(
+            body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
 
     async def _get_livez(self, request: web.Request) -> web.Response:
         del request

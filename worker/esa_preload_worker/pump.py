@@ -69,7 +69,9 @@ class Pump:
                     break
                 await asyncio.sleep(taken.ms / 1000)
                 asked_at = self._clock()
-                taken = await self._ledger.take(token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id())
+                taken = await self._ledger.take(
+                    token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id()
+                )
                 continue
             self._leases.hold(taken, since=asked_at)
             asked_at = self._clock()
@@ -108,7 +110,9 @@ class Pump:
                     new_batch_id=new_id(),
                 )
             else:
-                settled = await self._ledger.settle(batch, submission.settlement, children=children, roll=roll)
+                settled = await self._ledger.settle(
+                    batch, submission.settlement, children=children, roll=roll
+                )
         finally:
             self._leases.release(batch)
         self._report(batch, submission, settled, self._clock() - begun)

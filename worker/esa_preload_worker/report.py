@@ -18,7 +18,13 @@ SUBMITTED = frozenset({"submitted", "partial", "unknown"})
 
 
 def report(
-    metrics: Metrics, batch: Batch, submission: Submission, settled: Settled, *, ended_ms: int, duration_s: float
+    metrics: Metrics,
+    batch: Batch,
+    submission: Submission,
+    settled: Settled,
+    *,
+    ended_ms: int,
+    duration_s: float,
 ) -> None:
     """Log and count how a claim of *batch* ended."""
     settlement = submission.settlement
@@ -70,7 +76,11 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
             "esa_request_id": job.esa_request_id,
         }
     if error:
-        facts |= {"code": error.code, "http_status": error.http_status, "esa_request_id": error.esa_request_id}
+        facts |= {
+            "code": error.code,
+            "http_status": error.http_status,
+            "esa_request_id": error.esa_request_id,
+        }
         facts |= {"message": str(error)[:300]} | ({"hint": error.hint} if error.hint else {})
     for job_id in submission.deleted_jobs:
         log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
@@ -81,7 +91,12 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         if settled.counts.get("refused") or settled.counts.get("unknown"):
             log.warning("batch.refused", ended=dict(settled.counts), **facts)
     elif settlement.throttle:
-        log.info("batch.throttled", operation=settlement.throttle.operation, waits_until_ms=settled.waits_until_ms, **facts)
+        log.info(
+            "batch.throttled",
+            operation=settlement.throttle.operation,
+            waits_until_ms=settled.waits_until_ms,
+            **facts,
+        )
     elif settlement.outcome == "uncertain":
         log.warning("batch.uncertain", state=settlement.state, **facts)
     elif settlement.outcome in ("refused", "held"):
@@ -103,6 +118,8 @@ def _log_site(batch: Batch, settlement: Settlement, settled: Settled) -> None:
         )
     elif settlement.site_wait:
         wait = settlement.site_wait
-        log.warning("site.waiting", site_id=batch.site_id, reason=wait.reason, until_ms=settled.waits_until_ms)
+        log.warning(
+            "site.waiting", site_id=batch.site_id, reason=wait.reason, until_ms=settled.waits_until_ms
+        )
     if settled.resumed:
         log.info("site.resumed", site_id=batch.site_id)

@@ -46,40 +46,81 @@ class Settings(BaseSettings):
     namespace: Annotated[str, AfterValidator(_namespace)] = Field(
         "default", description="Separates queues on one Redis; one namespace is one ESA account and endpoint."
     )
-    region: str = Field("cn-hangzhou", pattern=r"^[a-z0-9-]{1,64}$", description="ESA region: cn-hangzhou or ap-southeast-1.")
-    endpoint: str = Field("", description="ESA endpoint, a host or an https:// URL; empty for the region's public one.")
+    region: str = Field(
+        "cn-hangzhou", pattern=r"^[a-z0-9-]{1,64}$", description="ESA region: cn-hangzhou or ap-southeast-1."
+    )
+    endpoint: str = Field(
+        "", description="ESA endpoint, a host or an https:// URL; empty for the region's public one."
+    )
     allow_insecure_endpoint: bool = Field(
-        False, description="Allow an http:// endpoint that is not on loopback, and failed-file lists from anywhere. Warns at each start."
+        False,
+        description="Allow an http:// endpoint that is not on loopback, and failed-file lists from anywhere. Warns at each start.",
     )
     batch_max_urls: int = Field(100, ge=1, le=1_000, description="URLs a batch, at most.")
-    batch_max_bytes: int = Field(65_536, ge=1_024, le=1_048_576, description="Bytes a batch, at most, of the form-encoded list.")
-    batch_max_age: Seconds = Field(60, description="Seconds that a URL waits, at most, for its batch to fill.")
-    batch_quiet: Seconds = Field(5, description="Seconds without a new URL after which a lane is submitted as it is.")
-    url_max_chars: int = Field(2_048, ge=16, le=8_192, description="Characters of a URL, at most, in its normal form.")
-    site_concurrency: int = Field(4, ge=1, le=1_000, description="Batches of one site in flight at once, at most, over all workers.")
+    batch_max_bytes: int = Field(
+        65_536, ge=1_024, le=1_048_576, description="Bytes a batch, at most, of the form-encoded list."
+    )
+    batch_max_age: Seconds = Field(
+        60, description="Seconds that a URL waits, at most, for its batch to fill."
+    )
+    batch_quiet: Seconds = Field(
+        5, description="Seconds without a new URL after which a lane is submitted as it is."
+    )
+    url_max_chars: int = Field(
+        2_048, ge=16, le=8_192, description="Characters of a URL, at most, in its normal form."
+    )
+    site_concurrency: int = Field(
+        4, ge=1, le=1_000, description="Batches of one site in flight at once, at most, over all workers."
+    )
     max_jobs: int = Field(16, ge=1, le=1_000, description="Batches in flight in one worker process, at most.")
     rate_initial: float = Field(5, gt=0, le=10_000, description="Calls/s per operation to begin with.")
     rate_min: float = Field(0.1, gt=0, le=10_000, description="Calls/s per operation, never less.")
     rate_max: float = Field(100, gt=0, le=10_000, description="Calls/s per operation, never more.")
     job_name_prefix: str = Field(
-        "preload", pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,31}$", description="First part of the ESA jobs' names."
+        "preload",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,31}$",
+        description="First part of the ESA jobs' names.",
     )
-    plan: bool = Field(True, description="Create the plan that makes ESA fetch; off only when something else plans the jobs.")
-    plan_interval: int = Field(30, ge=1, le=86_400, description="Seconds between two slices of the default plan.")
+    plan: bool = Field(
+        True, description="Create the plan that makes ESA fetch; off only when something else plans the jobs."
+    )
+    plan_interval: int = Field(
+        30, ge=1, le=86_400, description="Seconds between two slices of the default plan."
+    )
     plan_slice: int = Field(100, ge=1, le=100_000, description="URLs a slice of the default plan.")
-    job_retention: Seconds = Field(3_600, description="Seconds for which a finished job is kept before it may be deleted.")
-    lease: float = Field(10, ge=1, le=600, description="Seconds after which a worker that does not renew loses its batches.")
+    job_retention: Seconds = Field(
+        3_600, description="Seconds for which a finished job is kept before it may be deleted."
+    )
+    lease: float = Field(
+        10, ge=1, le=600, description="Seconds after which a worker that does not renew loses its batches."
+    )
     call_timeout: float = Field(10, ge=0.5, le=300, description="Seconds for one call to ESA, in all.")
     list_lag: Seconds = Field(5, description="Seconds after which ESA surely lists a job that it created.")
-    quota_retry_after: Seconds = Field(3_600, description="Seconds that a site waits when its quota is used up.")
-    max_pending_per_site: int = Field(1_000_000, ge=1, le=1_000_000_000, description="URLs pending per site, at most.")
-    request_ttl: float = Field(7 * 86_400, ge=1, le=366 * 86_400, description="Seconds for which a request is kept after its end.")
-    shutdown_grace: float = Field(25, ge=0, le=3_600, description="Seconds to finish or hand back what is in flight at SIGTERM.")
+    quota_retry_after: Seconds = Field(
+        3_600, description="Seconds that a site waits when its quota is used up."
+    )
+    max_pending_per_site: int = Field(
+        1_000_000, ge=1, le=1_000_000_000, description="URLs pending per site, at most."
+    )
+    request_ttl: float = Field(
+        7 * 86_400, ge=1, le=366 * 86_400, description="Seconds for which a request is kept after its end."
+    )
+    shutdown_grace: float = Field(
+        25, ge=0, le=3_600, description="Seconds to finish or hand back what is in flight at SIGTERM."
+    )
     ops_host: str = Field("127.0.0.1", min_length=1, description="Address of /metrics, /livez and /readyz.")
-    ops_port: int = Field(9_464, ge=0, le=65_535, description="Port of these; 0 for a free one, which is logged.")
-    metrics_max_sites: int = Field(200, ge=1, le=100_000, description="Sites with a label of their own; the rest count as `other`.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    ops_port: int = Field(
+        9_464, ge=0, le=65_535, description="Port of these; 0 for a free one, which is logged."
+    )
+    metrics_max_sites: int = Field(
+        200, ge=1, le=100_000, description="Sites with a label of their own; the rest count as `other`."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -113,7 +154,13 @@ class Settings(BaseSettings):
         if not self.rate_min <= self.rate_initial <= self.rate_max:
             raise ValueError("RATE_MIN <= RATE_INITIAL <= RATE_MAX must hold")
         url = urlsplit(self.endpoint_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.path not in ("", "/") or url.query:
+        if (
+            url.scheme not in ("http", "https")
+            or not url.hostname
+            or url.username
+            or url.path not in ("", "/")
+            or url.query
+        ):
             raise ValueError("ENDPOINT must be a host or an https:// URL without user, path or query")
         if url.scheme == "http" and not (self.allow_insecure_endpoint or is_loopback(url.hostname)):
             raise ValueError(
@@ -181,7 +228,9 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
         settings = Settings.model_validate(values)
     except ValidationError as exc:
         problems += [_problem(error) for error in exc.errors(include_url=False, include_input=False)]
-        raise SettingsError("; ".join(problems), hint="`esa-preload-worker settings` lists them all") from None
+        raise SettingsError(
+            "; ".join(problems), hint="`esa-preload-worker settings` lists them all"
+        ) from None
     if problems:
         raise SettingsError("; ".join(problems))
     return Loaded(settings=settings, warnings=tuple(_warnings(environ, known, settings)))
@@ -210,7 +259,9 @@ def _warnings(environ: Mapping[str, str], known: Mapping[str, str], settings: Se
     if settings.allow_insecure_endpoint:
         found.append(f"{PREFIX}ALLOW_INSECURE_ENDPOINT is on: calls to ESA may travel unencrypted")
     if settings.region not in REGIONS and not settings.endpoint:
-        found.append(f"{PREFIX}REGION {settings.region} has no documented ESA endpoint; known are {', '.join(REGIONS)}")
+        found.append(
+            f"{PREFIX}REGION {settings.region} has no documented ESA endpoint; known are {', '.join(REGIONS)}"
+        )
     return found
 
 
@@ -229,7 +280,9 @@ def table() -> list[SettingRow]:
     for name, info in Settings.model_fields.items():
         default = info.get_default()
         shown = "" if info.is_required() else _shown(default)
-        rows.append(SettingRow(variable=f"{PREFIX}{name.upper()}", default=shown, help=info.description or ""))
+        rows.append(
+            SettingRow(variable=f"{PREFIX}{name.upper()}", default=shown, help=info.description or "")
+        )
     return rows
 
 

@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from esa_preload_worker import decisions
-from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, PlanState, ThrottledError, UncertainError
+from esa_preload_worker.esa import (
+    EsaError,
+    FailedFileError,
+    Job,
+    NotFoundError,
+    PlanState,
+    ThrottledError,
+    UncertainError,
+)
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement
 
@@ -30,12 +38,16 @@ if TYPE_CHECKING:
 
         async def create_job(self, *, site_id: int, name: str, urls: Sequence[str]) -> Job: ...
         async def create_job_from_list(self, *, site_id: int, name: str, oss_url: str) -> Job: ...
-        async def find_jobs(self, *, site_id: int, name: str, since_ms: int, until_ms: int) -> tuple[Job, ...]: ...
+        async def find_jobs(
+            self, *, site_id: int, name: str, since_ms: int, until_ms: int
+        ) -> tuple[Job, ...]: ...
         async def delete_job(self, job_id: str) -> None: ...
         async def create_plans(self, job_id: str, plans: Sequence[PlanOrder]) -> PlansCreated: ...
         async def list_plans(self, job_id: str) -> tuple[PlanState, ...]: ...
         async def delete_plan(self, plan_id: str) -> None: ...
-        async def read_failed_file(self, url: str, *, among: Sequence[str] = ()) -> tuple[RefusedUrl, ...]: ...
+        async def read_failed_file(
+            self, url: str, *, among: Sequence[str] = ()
+        ) -> tuple[RefusedUrl, ...]: ...
 
 
 LIST_JOBS = "ListScheduledPreloadJobs"
@@ -103,13 +115,17 @@ class Submitter:
         except EsaError as exc:
             return Submission(settlement=self._after_create(batch, exc), error=exc)
         if job is None:
-            again = Settlement(what="defer", outcome="uncertain", state="uncertain", delay_ms=decisions.LOOK_UP_EVERY_MS)
+            again = Settlement(
+                what="defer", outcome="uncertain", state="uncertain", delay_ms=decisions.LOOK_UP_EVERY_MS
+            )
             return Submission(settlement=again)
         verdict = await self._judge(batch, job)
         plan_follows = self._settings.plan and job.url_submitted > 0
         plan_wait_ms = 0
         if batch.state != "created":
-            plan_wait_ms = await self._record(batch, job, is_ours=reconciled != "adopted", plan_follows=plan_follows)
+            plan_wait_ms = await self._record(
+                batch, job, is_ours=reconciled != "adopted", plan_follows=plan_follows
+            )
         submission = Submission(settlement=verdict, job=job, reconciled=reconciled)
         if job.url_submitted == 0:
             return replace(submission, deleted_jobs=await self._delete(job.job_id))
@@ -151,7 +167,9 @@ class Submitter:
 
     async def _create(self, batch: Batch) -> Job:
         try:
-            return await self._esa.create_job(site_id=batch.site_id, name=self.job_name(batch), urls=batch.urls)
+            return await self._esa.create_job(
+                site_id=batch.site_id, name=self.job_name(batch), urls=batch.urls
+            )
         except EsaError as exc:
             if batch.state == "uncertain":
                 raise _CreateError(exc) from exc
@@ -203,7 +221,9 @@ class Submitter:
         if made.created:
             return replace(submission, plan_id=made.created[0].plan_id)
         message = "; ".join(made.failed_messages)[:200]
-        return await self._drop_unplanned(replace(submission, settlement=decisions.plan_failed(message or "FailedExecutions")))
+        return await self._drop_unplanned(
+            replace(submission, settlement=decisions.plan_failed(message or "FailedExecutions"))
+        )
 
     async def _drop_unplanned(self, submission: Submission) -> Submission:
         """Delete the job when its URLs end without it."""
@@ -243,7 +263,9 @@ class _CreateError(EsaError):
     """What a second Create came to, kept apart from what the look-up before it came to."""
 
     def __init__(self, cause: EsaError) -> None:
-        super().__init__(str(cause), code=cause.code, http_status=cause.http_status, esa_request_id=cause.esa_request_id)
+        super().__init__(
+            str(cause), code=cause.code, http_status=cause.http_status, esa_request_id=cause.esa_request_id
+        )
         self.cause = cause
 
 
@@ -258,7 +280,9 @@ def is_uncertain(error: EsaError | None) -> bool:
 
 
 def _write_job(job: Job) -> dict[str, Any]:
-    return {name: value for name, value in asdict(job).items() if name not in ("created_at", "name", "site_id")}
+    return {
+        name: value for name, value in asdict(job).items() if name not in ("created_at", "name", "site_id")
+    }
 
 
 def _read_job(stored: Mapping[str, Any], batch: Batch, name: str) -> Job:

@@ -74,6 +74,7 @@ class Caller:
         self._credentials = credentials
         self._call_timeout_s = call_timeout_s
         self._observe = observe
+        self._base_url = httpx.URL(f"{endpoint.url}/")
         self._ssl = httpx.create_ssl_context()
         self._session: aiohttp.ClientSession | None = None
         self._transport: AiohttpTransport | None = None
@@ -213,9 +214,7 @@ class Caller:
             date=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             nonce=secrets.token_hex(16),
         )
-        url = httpx.URL(
-            f"{self._endpoint.url}/?{request.query}" if request.query else f"{self._endpoint.url}/"
-        )
+        url = self._base_url.copy_with(query=request.query.encode()) if request.query else self._base_url
         return _prepare(request.method, url, headers, request.body, connect_timeout_s)
 
     def _read(self, reply: _Reply | EsaError, parse: Callable[[Fields], T], credential: Credential) -> T:

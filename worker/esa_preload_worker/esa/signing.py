@@ -16,8 +16,10 @@ ALGORITHM = "ACS3-HMAC-SHA256"
 
 # "%" comes first, so that nothing is encoded twice, and " " (which becomes "+") after "+".
 _ESCAPES = tuple(
-    (char, "+" if char == " " else f"%{ord(char):02X}") for char in "%!\"#$&'()*+,/:;<=>?@[\\]^`{|} \n"
+    (char.encode(), b"+" if char == " " else b"%%%02X" % ord(char))
+    for char in "%!\"#$&'()*+,/:;<=>?@[\\]^`{|} \n"
 )
+_PRINTABLE = bytes([*range(32, 127), 10])
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -27,11 +29,13 @@ def form_encode(text: str) -> str:
 
     Only printable ASCII and line feeds take the fast path, which is what normalised URLs consist of.
     """
-    if not (text.isascii() and text.replace("\n", "").isprintable()):
+    # As bytes, because replacing takes a third of the time there.
+    raw = text.encode() if text.isascii() else b"\0"
+    if raw.translate(None, _PRINTABLE):
         return quote_plus(text)
     for char, escape in _ESCAPES:
-        text = text.replace(char, escape)
-    return text
+        raw = raw.replace(char, escape)
+    return raw.decode()
 
 
 def canonical_query(query: Iterable[tuple[str, str]]) -> str:

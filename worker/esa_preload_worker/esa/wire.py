@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 API_VERSION = "2024-09-10"
 FORM = "application/x-www-form-urlencoded"
 
+_VISIBLE = bytes(range(33, 127))
+
 CREATE_JOB = "CreateScheduledPreloadJob"
 GET_JOB = "GetScheduledPreloadJob"
 LIST_JOBS = "ListScheduledPreloadJobs"
@@ -67,8 +69,7 @@ def create_job(*, site_id: int, name: str, urls: Sequence[str]) -> WireRequest:
     if not urls:
         raise ValueError("a job needs at least one URL")
     # Checked together, not one by one: this is the hot path.
-    together = "".join(urls)
-    if not all(urls) or " " in together or not together.isprintable():
+    if not all(urls) or not _is_visible("".join(urls)):
         raise ValueError("a URL is empty or holds white space or control characters")
     url_list = form_encode("\n".join(urls))
     return WireRequest(
@@ -85,7 +86,7 @@ def create_job_from_list(*, site_id: int, name: str, oss_url: str) -> WireReques
     Raises:
         ValueError: *oss_url* is empty or holds white space or a control character.
     """
-    if not oss_url or " " in oss_url or not oss_url.isprintable():
+    if not oss_url or not _is_visible(oss_url):
         raise ValueError("the list's URL is empty or holds white space or control characters")
     body = f"InsertWay=oss&Name={form_encode(name)}&OssUrl={form_encode(oss_url)}&SiteId={site_id}"
     return WireRequest(operation=CREATE_JOB, method="POST", body=body.encode())
@@ -144,6 +145,13 @@ def list_sites(*, name: str, page: int, page_size: int) -> WireRequest:
     if name:
         query += [("SiteName", name), ("SiteSearchType", "exact")]
     return WireRequest(operation=LIST_SITES, method="GET", query=canonical_query(query))
+
+
+def _is_visible(text: str) -> bool:
+    """Say whether *text* is free of white space and control characters, of any alphabet."""
+    if text.isascii():
+        return not text.encode().translate(None, _VISIBLE)
+    return " " not in text and text.isprintable()
 
 
 def _plan_fields(plan: PlanOrder) -> dict[str, str | int]:
