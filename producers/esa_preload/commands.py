@@ -19,7 +19,7 @@ from esa_preload.errors import InvalidRequestError, QueueFullError, QueueUnavail
 from esa_preload.shell import EXIT_FAILED, run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 
     from esa_preload.client import PreloadClient
     from esa_preload.model import Plan, Priority, Receipt, RequestStatus
@@ -333,7 +333,7 @@ def _lines_of(file: str, stack: contextlib.ExitStack) -> Iterable[str]:
 
 
 @contextlib.contextmanager
-def _enqueue_progress() -> Iterator[Callable[[int], None] | None]:
+def _enqueue_progress() -> Generator[Callable[[int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
@@ -61,7 +61,7 @@ def client_options(*, retries: int = 2) -> dict[str, Any]:
         "socket_timeout": 10.0,
         "socket_keepalive": True,
         "health_check_interval": 30,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),  # type: ignore[no-untyped-call]
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
         "retry_on_error": list(RETRIED_ERRORS),
         "encoding": "utf-8",
     }
@@ -95,7 +95,8 @@ def connect(
         if parts.scheme == "unix":
             del kwargs["socket_keepalive"]  # a socket on this machine has none
         if parts.scheme in ("redis", "rediss", "unix"):
-            return redis_class.from_url(redis_url, **kwargs)
+            client: Redis = cast("Any", redis_class).from_url(redis_url, **kwargs)
+            return client
     except ValueError as exc:
         # Not the URL itself: it may hold a password.
         raise SettingsError(f"ESA_PRELOAD_REDIS_URL cannot be read ({exc}); it is one of {SCHEMES}") from None
@@ -122,9 +123,9 @@ def _connect_sentinel(parts: SplitResult, redis_class: type[Redis], kwargs: dict
     tls = {"ssl": query.get("tls", ["0"])[0] in ("1", "true")}
     timeouts = {"socket_connect_timeout": 3.0, "socket_timeout": 3.0}
     sentinel = Sentinel(addresses, sentinel_kwargs={**timeouts, **sentinel_auth, **tls})  # type: ignore[no-untyped-call]
-    master: Redis = sentinel.master_for(
+    master: Redis = cast("Any", sentinel).master_for(
         service, redis_class=redis_class, db=int(database or 0), **auth, **tls, **kwargs
-    )  # type: ignore[no-untyped-call]
+    )
     return master
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,8 @@ from esa_preload.model import Failure, RequestStatus, SiteStatus
 from esa_preload.scripts import as_text, command, commands, load_script, run_script
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
     from redis.asyncio import Redis
 
     from esa_preload.keys import Keys
@@ -293,8 +294,8 @@ class Ledger:
         )
         oldest: dict[int, int] = {}
         for (site_id, _), at in zip(lanes, replies, strict=True):
-            if at is not None:
-                oldest[site_id] = min(int(float(at)), oldest.get(site_id, 2**62))
+            if at is not None and int(float(at)) < oldest.get(site_id, 2**62):
+                oldest[site_id] = int(float(at))
         return oldest
 
     async def _server_now_ms(self) -> int:

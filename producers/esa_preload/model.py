@@ -24,7 +24,7 @@ def parse_site_id(value: object) -> int:
     Raises:
         InvalidRequestError: not a whole number from 1 to 2**63 - 1.
     """
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:  # noqa: PLR2004 - digits of an int64
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= SITE_ID_MAX:
         raise InvalidRequestError(f"site_id must be a whole number from 1 to {SITE_ID_MAX}, not {value!r}")

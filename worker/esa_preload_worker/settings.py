@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -17,6 +16,9 @@ from esa_preload.connection import SCHEMES, connect, embedded_directory
 from esa_preload.errors import SettingsError
 from esa_preload.keys import Keys
 from esa_preload_worker.addresses import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "ESA_PRELOAD_"
 
