@@ -144,6 +144,14 @@ def test_the_batch_decides_about_commas() -> None:
     ]
 
 
+def test_what_was_sent_is_known_however_odd() -> None:
+    """ESA may refuse what it takes for no URL: when it was sent, the line is about that; else it is no list."""
+    [refused] = parse_failed_file(b"ftp:nope InvalidUrl", among={"ftp:nope"})
+    assert (refused.url, refused.reason) == ("ftp:nope", "InvalidUrl")
+    with pytest.raises(FailedFileError):
+        parse_failed_file(b"ftp:nope InvalidUrl", among={"ftp:other"})
+
+
 def test_marks_and_line_ends() -> None:
     """A byte order mark, CRLF, CR and blank lines do not matter; characters that only some count as line ends do not cut."""
     content = "\ufeffhttps://a/1\r\n\r\nhttps://a/2 x\u2028y\rhttps://a/3\n".encode()
@@ -180,4 +188,4 @@ def test_no_content_raises_anything_else(content: bytes, among: set[str]) -> Non
             refused = parse_failed_file(prefix + content, among=among)
         except FailedFileError:
             continue
-        assert all(each.url.startswith(("http://", "https://")) for each in refused)
+        assert all(each.url in among or each.url.startswith(("http://", "https://")) for each in refused)

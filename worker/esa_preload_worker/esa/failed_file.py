@@ -75,7 +75,7 @@ def parse_failed_file(content: bytes, *, among: Collection[str] = ()) -> tuple[R
         among: the URLs of the batch. A comma may belong to a URL: where it does is decided by which one was sent.
 
     Raises:
-        FailedFileError: it is not text, or a line is no URL.
+        FailedFileError: it is not text, or a line is neither an http nor https URL nor one of *among*.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -88,7 +88,7 @@ def parse_failed_file(content: bytes, *, among: Collection[str] = ()) -> tuple[R
 
 def _parse_line(line: str, among: Collection[str]) -> RefusedUrl:
     url, reason = _split(line, among)
-    if not url.startswith(("http://", "https://")) or not url.isprintable():
+    if url not in among and not (url.startswith(("http://", "https://")) and url.isprintable()):
         raise FailedFileError("a line of the list is no URL")
     printable = "".join(char if char.isprintable() else " " for char in reason[:REASON_MAX_CHARS])
     return RefusedUrl(url=url, reason=printable.strip(" ,"))
