@@ -382,6 +382,24 @@ def test_a_generous_bound_still_ends_at_the_input_bound() -> None:
         normalise(longest + "a", url_max_chars=10**9)
 
 
+@pytest.mark.parametrize("second", ["http://xn--other.com/", None])
+def test_a_host_that_does_not_survive_a_second_look_is_refused(
+    second: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a release of the parser make of a name what it would not take back, the queue does not hold two forms of it."""
+
+    def unstable(url: str) -> str:
+        if url.isascii():
+            if second is None:
+                raise ValueError
+            return second
+        return "http://xn--one.com/"
+
+    monkeypatch.setattr(ada_url, "normalize_url", unstable)
+    with pytest.raises(UrlRejectedError, match=HOST):
+        normalise("http://ü.com/")
+
+
 def test_a_subclass_of_str_becomes_a_plain_str() -> None:
     """A subclass may compare and print as it likes; the queue holds plain text."""
 
