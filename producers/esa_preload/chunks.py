@@ -7,6 +7,7 @@ enqueue finds out which of its chunks are in the queue already.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -29,6 +30,9 @@ REJECTED_MAX: Final = 1_000
 """As many are kept with their reasons; all are counted."""
 
 REJECTED_URL_MAX_CHARS: Final = 2_048
+
+_CREDENTIALS = re.compile(r"(//)[^/?#]*@")
+"""Receipts are printed and logged: the user and password of a refused URL are not part of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +145,7 @@ class Chunker:
         self.rejected_count += 1
         if len(self._rejected) < REJECTED_MAX:
             text = url if isinstance(url, str) else f"<{type(url).__name__}>"
+            text = _CREDENTIALS.sub(r"\1***@", text)
             self._rejected.append(Rejection(url=printable(text, REJECTED_URL_MAX_CHARS), reason=reason))
 
 

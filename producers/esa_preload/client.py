@@ -12,12 +12,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
-from esa_preload.chunks import Chunk, Chunker, require_urls
+from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
 from esa_preload.connection import connect
 from esa_preload.errors import InvalidRequestError, QueueFullError, WaitTimeoutError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
 from esa_preload.model import (
+    LIST_LANE,
     PRIORITIES,
     Failure,
     Plan,
@@ -27,7 +28,7 @@ from esa_preload.model import (
     SiteStatus,
     parse_site_id,
 )
-from esa_preload.urls import URL_MAX_CHARS
+from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +43,7 @@ CHUNKS_IN_FLIGHT = 4
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
 _SOURCE_MAX_CHARS = 128
+_COUNT_MAX = 2**31 - 1
 _EXPIRES_MAX_S = 366 * 86_400.0
 _POLL_S = (0.05, 1.0)
 
@@ -112,7 +114,8 @@ class PreloadClient:
             progress: called with the number of URLs handled so far.
 
         Raises:
-            InvalidRequestError: an argument is wrong, or *urls* is empty; nothing was enqueued.
+            InvalidRequestError: an argument is wrong, or *urls* is empty; nothing was enqueued. Also when *urls* itself raises
+                it on the way, as a damaged list does: what came before is in the queue then.
             RequestConflictError: the request id is known with other content.
             QueueFullError: the site's queue is at its bound; ``receipt`` says what was taken.
             QueueUnavailableError: Redis cannot be used; repeat with its ``request_id``.
@@ -144,6 +147,46 @@ class PreloadClient:
             await _settle(in_flight)
             raise
         return tally.receipt()
+
+    async def enqueue_oss(
+        self,
+        site_id: int,
+        oss_url: str,
+        count: int | None = None,
+        *,
+        plan: Plan | None = None,
+        priority: Priority = "normal",
+        expires_in: float | timedelta | None = None,
+        request_id: str | None = None,
+        source: str | None = None,
+    ) -> Receipt:
+        """
+        Enqueue a list of URLs that ESA reads itself: one batch, one job, never merged nor split.
+
+        Args:
+            oss_url: https address of the list in OSS, one URL a line.
+            count: how many URLs it holds; when not given, ``accepted`` is 0 until ESA has counted them.
+
+        Otherwise as :meth:`enqueue`.
+        """
+        if count is not None and (type(count) is not int or not 1 <= count <= _COUNT_MAX):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise InvalidRequestError(f"count must be a whole number from 1 to {_COUNT_MAX}, not {count!r}")
+        header = await self._header(site_id, plan, priority, expires_in, request_id, source)
+        header = replace(header, lane=f"{LIST_LANE}{header.request_id}:{header.lane}")
+        try:
+            url = normalise(oss_url, url_max_chars=await self._longest_url())
+        except UrlRejectedError as exc:
+            raise InvalidRequestError(f"oss_url: {exc.reason}") from None
+        digest = digest_urls([url, str(count or 0)])
+        accepted = await self._ledger.accept(
+            header, [url], number=0, digest=digest, total=1, weight=count or 0
+        )
+        return Receipt(
+            request_id=header.request_id,
+            site_id=header.site_id,
+            accepted=accepted.accepted,
+            waiting_until=accepted.waiting_until,
+        )
 
     async def status(self, request_id: str) -> RequestStatus:
         """

@@ -122,6 +122,7 @@ class Ledger:
         number: int | None = None,
         digest: str = "",
         total: int | None = None,
+        weight: int = 1,
     ) -> Accepted:
         """
         Put one chunk into its lane; with *total*, seal the request once that many chunks are in.
@@ -134,6 +135,7 @@ class Ledger:
             number: from 0; ``None`` for no chunk.
             digest: of the chunk's content.
             total: number of chunks of the request, once it is known.
+            weight: URLs that each entry stands for: 1, but for a list in OSS (0 when its producer does not know).
 
         Raises:
             RequestConflictError: the id is known with other content.
@@ -152,6 +154,7 @@ class Ledger:
             "" if number is None else number,
             digest,
             "" if total is None else total,
+            weight,
             *urls,
         )
         with redis_errors(header.request_id):
@@ -219,7 +222,8 @@ class Ledger:
             raise unknown_request(request_id)
         _check_version(record, f"request {request_id}")
         counts = {name: int(record.get(name, 0)) for name in _COUNTS}
-        done = "sealed" in record and counts["pending"] == counts["in_flight"] == 0
+        open_lists = int(record.get("lists", 0))
+        done = "sealed" in record and counts["pending"] == counts["in_flight"] == open_lists == 0
         return RequestStatus(
             request_id=request_id, site_id=int(record["site"]), state="done" if done else "active", **counts
         )
@@ -294,8 +298,9 @@ class Ledger:
         )
         oldest: dict[int, int] = {}
         for (site_id, _), at in zip(lanes, replies, strict=True):
-            if at is not None and int(float(at)) < oldest.get(site_id, 2**62):
-                oldest[site_id] = int(float(at))
+            if at is not None:
+                at_ms = int(float(at))
+                oldest[site_id] = min(at_ms, oldest[site_id]) if site_id in oldest else at_ms
         return oldest
 
     async def _server_now_ms(self) -> int:

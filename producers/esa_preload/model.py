@@ -76,7 +76,8 @@ class Plan:
 
     @classmethod
     def from_lane_key(cls, key: str) -> Self:
-        """Read what :meth:`lane_key` wrote."""
+        """Read what :meth:`lane_key` wrote, or the lane of a list in OSS, which ends with it."""
+        key = key.rpartition(":")[2]
         if not key:
             return cls()
         start, end, interval_s, slice_len = (int(part) if part else None for part in key.split(","))
@@ -86,6 +87,10 @@ class Plan:
             interval_s=interval_s,
             slice_len=slice_len,
         )
+
+
+LIST_LANE = "oss:"
+"""How the lane of a list in OSS begins; its request and the key of its plan follow."""
 
 
 def _from_ms(at_ms: int | None) -> datetime | None:

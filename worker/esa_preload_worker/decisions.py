@@ -51,6 +51,9 @@ REFUSAL_REASONS = (*REASONS.values(), "plan_failed", "too_large", "refused")
 
 UNKNOWN_REASON = "list_unreadable"
 
+LIST_FAILED_MAX = 1_000
+"""As many refused URLs of a list in OSS are kept by name; all are counted."""
+
 LOOK_UP_EVERY_MS = 1_000
 """How often an uncertain batch is looked up by name until it is found, or surely does not exist."""
 
@@ -108,6 +111,43 @@ def error_kinds(error_info: str) -> tuple[str, ...]:
     """Return the kinds of refusal that ``ErrorInfo`` names, loosely: Get and List write it as free text."""
     folded = error_info.replace(" ", "").lower()
     return tuple(kind for kind in REASONS if kind.lower() in folded)
+
+
+def judge(batch: Batch, job: Job, refused: Sequence[RefusedUrl] | None, timing: Timing) -> Settlement:
+    """Decide how the URLs of *batch* end; see :func:`judge_job` and :func:`judge_list`."""
+    return (
+        judge_list(job, refused or (), timing)
+        if batch.is_list
+        else judge_job(batch.urls, job, refused, timing)
+    )
+
+
+def judge_list(job: Job, refused: Sequence[RefusedUrl], timing: Timing) -> Settlement:
+    """Decide how the URLs of a list in OSS end: by ESA's numbers, since we never saw them."""
+    done = Settlement(
+        what="end", outcome="submitted", verdict="submitted", site_ok=True, went_well=(CREATE_PLANS,)
+    )
+    kinds = error_kinds(job.error_info)
+    if "QuotaExcess" in kinds:
+        done = replace(
+            done, site_ok=False, site_wait=SiteWait(reason="quota", ms=timing.quota_retry_after_ms)
+        )
+        if job.url_submitted == 0:
+            return replace(done, outcome="requeued", verdict="pending", went_well=())
+    missing = max(0, job.url_count - job.url_submitted)
+    if not missing and job.url_submitted:
+        return replace(done, list_ends={"submitted": job.url_submitted})
+    kind = next(iter(kinds), "OtherErrors")
+    failed = tuple(
+        (line.url, REASONS[next(iter(error_kinds(line.reason)), kind)], line.reason or kind)
+        for line in refused
+    )
+    ended = replace(done, reason=REASONS[kind], code=kind, list_failed=failed[:LIST_FAILED_MAX])
+    if job.url_submitted == 0:
+        return replace(
+            ended, outcome="refused", verdict="refused", list_ends={"refused": missing}, went_well=()
+        )
+    return replace(ended, outcome="partial", list_ends={"submitted": job.url_submitted, "refused": missing})
 
 
 def judge_job(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from redis.exceptions import NoScriptError
 
+from esa_preload.model import LIST_LANE
 from esa_preload.scripts import (
     Argument,
     Reply,
@@ -76,6 +77,11 @@ class Batch:
     job: Mapping[str, Any]
     urls: tuple[str, ...]
 
+    @property
+    def is_list(self) -> bool:
+        """Whether its one URL is that of a list in OSS, which ESA reads itself."""
+        return self.lane.startswith(LIST_LANE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
@@ -133,6 +139,7 @@ class Settlement:
         what: ``end`` each URL by ``verdict`` but for the ``exemptions``; ``defer`` the batch for ``delay_ms`` in ``state``;
             ``split`` it in halves; ``hold`` a single refused URL of a split batch until its other parts are judged.
         outcome: the label of this end in metrics and logs.
+        list_ends: how many URLs of a list in OSS ended how; ``list_failed``: url, reason and code of those known by name.
     """
 
     what: Literal["end", "defer", "split", "hold"]
@@ -142,6 +149,8 @@ class Settlement:
     code: str = ""
     hint: str = ""
     exemptions: tuple[Exemption, ...] = ()
+    list_ends: Mapping[str, int] | None = None
+    list_failed: tuple[tuple[str, str, str], ...] = ()
     state: Literal["ready", "uncertain", "created"] = "ready"
     delay_ms: int = 0
     went_well: tuple[str, ...] = ()
@@ -165,6 +174,9 @@ class Settlement:
         }
         if self.exemptions:
             facts["exceptions"] = [[e.index + 1, e.verdict, e.reason, e.code] for e in self.exemptions]
+        if self.list_ends is not None:
+            facts["ends"] = dict(self.list_ends)
+            facts["failed"] = [list(failed) for failed in self.list_failed]
         if self.what == "split":
             facts["children"] = list(children)
         if self.went_well:

@@ -167,9 +167,12 @@ class Submitter:
 
     async def _create(self, batch: Batch) -> Job:
         try:
-            return await self._esa.create_job(
-                site_id=batch.site_id, name=self.job_name(batch), urls=batch.urls
-            )
+            name = self.job_name(batch)
+            if batch.is_list:
+                return await self._esa.create_job_from_list(
+                    site_id=batch.site_id, name=name, oss_url=batch.urls[0]
+                )
+            return await self._esa.create_job(site_id=batch.site_id, name=name, urls=batch.urls)
         except EsaError as exc:
             if batch.state == "uncertain":
                 raise _CreateError(exc) from exc
@@ -182,7 +185,7 @@ class Submitter:
                 refused = await self._esa.read_failed_file(job.failed_file_url, among=batch.urls)
             except FailedFileError:
                 refused = None
-        return decisions.judge_job(batch.urls, job, refused, self._timing)
+        return decisions.judge(batch, job, refused, self._timing)
 
     async def _record(self, batch: Batch, job: Job, *, is_ours: bool, plan_follows: bool) -> int:
         recorded = await self._ledger.record_job(

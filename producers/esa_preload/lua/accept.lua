@@ -2,13 +2,15 @@
 -- Take one chunk of a request into its lane, and seal the request when its last chunk is in.
 -- ARGV: 2 request id, 3 site, 4 plan as the producer wrote it, 5 lane of that plan, 6 band (0 high, 1 normal, 2 low),
 --       7 ms until expiry or '', 8 source, 9 chunk number or '' for none, 10 its digest,
---       11 number of chunks in all or '' when not known yet, 12... urls (distinct, normalised, at most 1,000).
+--       11 number of chunks in all or '' when not known yet, 12 URLs that each entry stands for (1, but for a list in OSS),
+--       13... urls (distinct, normalised, at most 1,000).
 -- Returns: {'ok', accepted, merged, duplicates, waiting until ms or 0} | {'conflict', what differs} | {'full', pending, bound}
 --        | {'lanes', bound} | {'ended', how}.
 -- Repeating a chunk changes nothing and returns what it returned. O(urls).
 local request_id, site, plan, lane, band = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local expires_in, source, number, digest, total = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-local FIRST = 12
+local weight = tonumber(ARGV[12])
+local FIRST = 13
 
 local site_key = P .. 'site:' .. site
 local owner = call('GET', P .. 'request-id:' .. request_id)
@@ -45,9 +47,9 @@ local lane_is_new = count > 0 and call('HLEN', urls_key) == 0
 if count > 0 then
   local pending = tonumber(call('HGET', site_key, 'pending') or 0)
   local bound = setting('max_pending_per_site')
-  if pending + count > bound then return { 'full', pending, bound } end
+  if pending + count * weight > bound then return { 'full', pending, bound } end
   local lanes = setting('max_lanes_per_site')
-  if lane_is_new and call('ZCARD', P .. 'lanes:' .. site) >= lanes then return { 'lanes', lanes } end
+  if lane_is_new and not is_list(lane) and call('ZCARD', P .. 'lanes:' .. site) >= lanes then return { 'lanes', lanes } end
 end
 
 if not owner then
@@ -77,7 +79,7 @@ if count > 0 then
       fields[#fields + 1] = mine
       fresh[#fresh + 1] = url
       bytes = bytes + #url
-      accepted = accepted + 1
+      accepted = accepted + weight
     else
       local old_band, at, owners = parse_value(value)
       local live, repeated, last = {}, false, nil
@@ -111,13 +113,17 @@ if count > 0 then
     call('HSET', urls_key, unpack(fields))
     call('RPUSH', P .. 'band:' .. id .. ':' .. band, unpack(fresh))
   end
-  if accepted > 0 then
+  if #fresh > 0 or accepted > 0 then
     call('HSET', P .. 'lane:' .. id, 'newest', text(now))
+    if is_list(lane) then
+      call('HSET', P .. 'lane:' .. id, 'weight', weight)
+      call('HSET', key, 'lists', 1)
+    end
     if lane_is_new then call('HSET', P .. 'lane:' .. id, 'v', VERSION) end
     if bytes > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', bytes) end
     dropped.accepted = accepted
     dropped.merged = merged
-    dropped.pending = #fresh
+    dropped.pending = #fresh * weight
     account_site(site, dropped)
   end
 end
@@ -130,7 +136,7 @@ if total ~= '' and call('HLEN', P .. 'chunks:' .. owner) == tonumber(total) then
 account(owner, { accepted = accepted, merged = merged, duplicates = duplicates, pending = accepted })
 if call('HEXISTS', key, 'sealed') == 1 then call('ZREM', P .. 'open', owner) end
 
-if accepted > 0 then
+if count > 0 then
   rearm_lane(site, lane, false)
   local due = rearm_site(site, false)
   if due then arm(due) end

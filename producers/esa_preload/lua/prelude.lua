@@ -8,7 +8,7 @@
 --   site:<s>            hash    totals and state of a site
 --   ring                zset    site -> ms from which it may be claimed: served sites go to the back
 --   lanes:<s>           zset    lane -> ms at which it falls due
---   lane:<s>:<l>        hash    newest, bytes, floor, oldest
+--   lane:<s>:<l>        hash    newest, bytes, floor, oldest, and weight of a lane that is one list in OSS
 --   urls:<s>:<l>        hash    url -> '<band><accepted ms>:<owner>[,<owner>...]'
 --   band:<s>:<l>:<b>    list    urls, oldest first; an entry whose url is gone or moved to another band is stale
 --   request:<n>         hash    a request and its counts; request-id:<id> -> n; chunks:<n> hash number -> result
@@ -80,6 +80,15 @@ local function parse_value(value)
   return band, tonumber(at), owners
 end
 
+-- A lane of its own for a list that ESA reads itself: one entry, which stands for `weight` URLs.
+local function is_list(lane)
+  return string.sub(lane, 1, 4) == 'oss:'
+end
+
+local function weight_of(site, lane)
+  return is_list(lane) and tonumber(call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'weight') or 0) or 1
+end
+
 -- The time of the oldest URL of a lane; drops stale entries from the heads of its bands.
 local function oldest_of(site, lane)
   local id = site .. ':' .. lane
@@ -119,7 +128,7 @@ local function rearm_lane(site, lane, served)
   local oldest = oldest_of(site, lane)
   call('HSET', P .. 'lane:' .. id, 'oldest', text(oldest))
   local due
-  if count >= batch_max_urls() or tonumber(meta[2] or 0) >= setting('batch_max_bytes') then
+  if is_list(lane) or count >= batch_max_urls() or tonumber(meta[2] or 0) >= setting('batch_max_bytes') then
     due = now
   else
     local newest = tonumber(meta[1] or oldest)
@@ -177,8 +186,8 @@ local function account(owner, changes)
   for field, by in pairs(changes) do
     if by ~= 0 then call('HINCRBY', key, field, by) end
   end
-  local r = call('HMGET', key, 'sealed', 'pending', 'in_flight', 'id', 'done_at')
-  if r[1] and tonumber(r[2] or 0) == 0 and tonumber(r[3] or 0) == 0 then
+  local r = call('HMGET', key, 'sealed', 'pending', 'in_flight', 'id', 'done_at', 'lists')
+  if r[1] and tonumber(r[2] or 0) == 0 and tonumber(r[3] or 0) == 0 and tonumber(r[6] or 0) == 0 then
     if not r[5] then call('HSET', key, 'done_at', text(now)) end
     local ttl = string.format('%.0f', setting('request_ttl_ms'))
     call('PEXPIRE', key, ttl)

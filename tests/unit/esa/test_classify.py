@@ -112,7 +112,7 @@ def test_what_a_code_asks_for(status: int, code: str, kind: type[EsaError]) -> N
         ("NoPermission", "account"),
         ("Forbidden.RAM", "account"),
         ("Forbidden", "account"),
-        ("InvalidUid.PermissionDenied", "account"),
+        ("InvalidUid.PermissionDenied", "site"),
         ("InvalidAccount.NotFound", "account"),
         ("InvalidAction.NotFound", "account"),
         ("SiteNotFound", "site"),

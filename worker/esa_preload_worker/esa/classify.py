@@ -36,7 +36,8 @@ _SITE_RESOURCE = re.compile(r"\bsite/\d")
 _THROTTLED = re.compile(r"TooManyRequests|Throttling|^FlowControl")
 _EXPIRED = re.compile(r"^(InvalidSecurityToken|SecurityTokenExpired|ExpiredToken)")
 _ROTATED = re.compile(r"^(InvalidAccessKeyId|SignatureDoesNotMatch|MissingSecurityToken)")
-_PERMISSION = re.compile(r"^(Forbidden|NoPermission|AccessDenied|Unauthorized|InvalidUid\.PermissionDenied)")
+_PERMISSION = re.compile(r"^(Forbidden|NoPermission|AccessDenied|Unauthorized)")
+_NOT_OURS = re.compile(r"^InvalidUid\.PermissionDenied")
 _CLOCK = re.compile(r"^(InvalidTimeStamp|IllegalTimestamp|RequestTimeTooSkewed)", re.IGNORECASE)
 _NONCE = re.compile(r"^SignatureNonceUsed")
 _SIZE = re.compile(r"TooLarge|TooLong|ExceedLimit|LimitExceed|OverLimit|ExceedMax|MaxExceed")
@@ -63,6 +64,12 @@ _BLOCKS = (
         _PERMISSION,
         "account",
         "grant the RAM user or role the esa: actions of the minimal policy, on every site",
+    ),
+    # The site is another account's, so far as anybody can tell: a producer's wrong id must not stop every other site.
+    _Block(
+        _NOT_OURS,
+        "site",
+        "check that the site id belongs to the account of the access key, and the key's permissions",
     ),
     _Block(
         re.compile(r"^(InvalidAccount|InvalidUser|UserDisable|Account\.|OutOfDebt|.*Arrearage|.*InDebt)"),

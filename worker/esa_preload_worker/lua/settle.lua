@@ -6,7 +6,7 @@
 --         'split'  the batch becomes two halves, each to be sent by itself
 --         'hold'   ESA refused this single URL of a split batch; judged when the last part of it has ended
 --       5 JSON: verdict ('submitted', 'refused', 'unknown', 'pending'), reason, code, exceptions [[index from 1, verdict,
---         reason, code]...], state, delay_ms, children [id, id], and what the call showed:
+--         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the call showed:
 --         throttled {op, sent, hint_ms}, unreachable, went_well [op...], site_wait {reason, ms, grows}, site_ok,
 --         block {scope, code, hint, probe_ms}, size_limit, roll (0 to 1).
 -- Returns: {'ok', site resumed 0 or 1, wait until ms or 0, verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
@@ -39,6 +39,7 @@ local function put_back(b, entries)
   local lane_id = site .. ':' .. b.lane
   local urls_key = P .. 'urls:' .. lane_id
   local changes, fields, heads, raw, sums = {}, {}, { [0] = {}, {}, {} }, 0, {}
+  local weight = is_list(b.lane) and b.count or 1
   local function change(owner, field, by)
     changes[owner] = changes[owner] or {}
     add(changes[owner], field, by)
@@ -48,17 +49,18 @@ local function put_back(b, entries)
     local band, at, owners = parse_value(value)
     local live, last = {}, nil
     for owner in string.gmatch(owners, '%d+') do
-      change(owner, 'in_flight', -1)
+      change(owner, 'in_flight', -weight)
       last = ended(owner)
       if last then
-        change(owner, last, 1)
+        change(owner, last, weight)
+        if is_list(b.lane) then change(owner, 'lists', -1) end
       else
-        change(owner, 'pending', 1)
+        change(owner, 'pending', weight)
         live[#live + 1] = owner
       end
     end
     if #live == 0 then
-      add(sums, last, 1)
+      add(sums, last, weight)
     else
       local there = call('HGET', urls_key, url)
       if there then
@@ -77,7 +79,7 @@ local function put_back(b, entries)
         end
         add(sums, 'merged', 1)
       else
-        add(sums, 'pending', 1)
+        add(sums, 'pending', weight)
         raw = raw + #url
       end
       fields[#fields + 1] = url
@@ -89,6 +91,7 @@ local function put_back(b, entries)
   if #fields > 0 then
     call('HSET', urls_key, unpack(fields))
     call('HSETNX', P .. 'lane:' .. lane_id, 'v', VERSION)
+    if is_list(b.lane) then call('HSET', P .. 'lane:' .. lane_id, 'weight', weight) end
     if raw > 0 then call('HINCRBY', P .. 'lane:' .. lane_id, 'bytes', raw) end
     for b_ = 0, 2 do
       if #heads[b_] > 0 then call('LPUSH', P .. 'band:' .. lane_id .. ':' .. b_, unpack(heads[b_])) end
@@ -96,7 +99,7 @@ local function put_back(b, entries)
   end
   for owner, by in pairs(changes) do account(owner, by) end
   account_site(site, sums)
-  return #entries
+  return #entries * weight
 end
 
 local function note_failure(b, url, verdict, reason, code)
@@ -112,10 +115,29 @@ local function forget(b)
   account_site(site, { batches = -1, in_flight = -b.count })
 end
 
+-- A list in OSS ends by numbers; ESA's own count replaces the producer's.
+local function end_list(b, ends)
+  local owner = string.match(b.owners, '^%d+')
+  local changes, sums, all = { in_flight = -b.count, lists = -1 }, {}, 0
+  for verdict, n in pairs(ends) do
+    changes[verdict] = n
+    sums[verdict] = n
+    all = all + n
+    add(totals, verdict, n)
+  end
+  changes.accepted = all - b.count
+  sums.accepted = all - b.count
+  account(owner, changes)
+  account_site(site, sums)
+  for _, f in ipairs(facts.failed or {}) do note_failure(b, f[1], 'refused', f[2], f[3]) end
+end
+
 local function end_batch(b, verdict, reason, code, exceptions)
   local special = {}
   for _, e in ipairs(exceptions or {}) do special[e[1]] = e end
-  if verdict == 'submitted' and next(special) == nil then -- the usual end needs no look at the single URLs
+  if is_list(b.lane) and verdict ~= 'pending' then
+    end_list(b, facts.ends or { [verdict] = b.count })
+  elseif verdict == 'submitted' and next(special) == nil then -- the usual end needs no look at the single URLs
     for owner, n in string.gmatch(b.owners, '(%d+):(%d+)') do
       account(owner, { in_flight = -tonumber(n), submitted = tonumber(n) })
     end

@@ -89,6 +89,7 @@ local function claim(site, lane)
   local most, most_bytes = batch_max_urls(), setting('batch_max_bytes')
   local lengths, urls, members, counts, touched = {}, {}, {}, {}, {}
   local bytes, oldest, raw, gone, full = 0, INF, 0, 0, false
+  local weight = weight_of(site, lane)
   for b = 0, 2 do lengths[b] = call('LLEN', P .. 'band:' .. id .. ':' .. b) end
 
   -- The form-encoded size: at most three bytes a character, counted exactly only where that bound does not fit.
@@ -129,12 +130,13 @@ local function claim(site, lane)
           remove[#remove + 1] = url
           raw = raw + #url
           if #live == 0 then
-            gone = gone + 1
-            add(touched, last, 1)
+            gone = gone + weight
+            add(touched, last, weight)
+            if is_list(lane) then account(owners, { lists = -1 }) end
           else
             bytes = bytes + size
             if at < oldest then oldest = at end
-            for _, owner in ipairs(live) do add(counts, owner, 1) end
+            for _, owner in ipairs(live) do add(counts, owner, weight) end
             if #live < asked then value = in_band .. string.format('%.0f', at) .. ':' .. table.concat(live, ',') end
             urls[#urls + 1] = url
             members[#members + 1] = url .. ' ' .. value
@@ -155,9 +157,9 @@ local function claim(site, lane)
 
   local meta = P .. 'lane:' .. id
   if raw > 0 then call('HINCRBY', meta, 'bytes', -raw) end
-  account_site(site, { pending = -(#urls + gone) })
+  account_site(site, { pending = -(#urls * weight + gone) })
   account_site(site, touched)
-  return urls, members, counts, oldest
+  return urls, members, counts, oldest, #urls * weight
 end
 
 for _ = 1, 20 do
@@ -177,7 +179,7 @@ for _ = 1, 20 do
     local version = call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'v')
     local unreadable = readable(version, 'lane ' .. lane .. ' of site ' .. site)
     if unreadable then return unreadable end
-    local urls, members, counts, oldest = claim(site, lane)
+    local urls, members, counts, oldest, count = claim(site, lane)
     if #urls == 0 then
       rearm_lane(site, lane, true)
       rearm_site(site, true)
@@ -188,10 +190,10 @@ for _ = 1, 20 do
         owners[#owners + 1] = owner .. ':' .. n
       end
       call('HSET', P .. 'batch:' .. new_id, 'v', VERSION, 'site', site, 'lane', lane, 'state', 'sent', 'token', token,
-        'attempt', 1, 'count', #urls, 'oldest_at', text(oldest), 'claimed_at', text(now), 'sent_at', text(now),
+        'attempt', 1, 'count', count, 'oldest_at', text(oldest), 'claimed_at', text(now), 'sent_at', text(now),
         'first_sent_at', text(now), 'owners', table.concat(owners, ' '), 'members', table.concat(members, '\n'))
       call('ZADD', P .. 'leases', text(now + LEASE), new_id)
-      account_site(site, { batches = 1, in_flight = #urls })
+      account_site(site, { batches = 1, in_flight = count })
       rearm_lane(site, lane, true)
       rearm_site(site, true)
       spend(CREATE)
