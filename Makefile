@@ -45,8 +45,8 @@ unit: $(VENV)/.dev
 test-all: test  ## `make test`, then what is slower
 	$(BIN)/pytest -n 2 -m slow
 
-bench: $(VENV)/.dev  ## Measure, print a table, and write docs/performance.json
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev  ## Measure, print a table, and write it into docs/performance.md
+	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 lock: $(VENV)/.dev  ## Renew the locked dependencies (needs uv)
 	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o $(LOCKS)/runtime.txt
