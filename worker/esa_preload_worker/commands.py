@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esa_preload.shell import run_cli
+from esa_preload_worker.demo.commands import demo, sandbox
 
 if TYPE_CHECKING:
     from esa_preload_worker.settings import Loaded
@@ -24,6 +25,10 @@ def main() -> None:
 @click.version_option(version("esa-preload"), prog_name="esa-preload-worker")
 def cli() -> None:
     """Submit the queue's URLs to Alibaba Cloud ESA. Settings: environment variables, see `settings`."""
+
+
+cli.add_command(sandbox)
+cli.add_command(demo)
 
 
 def _loaded() -> Loaded:
