@@ -42,7 +42,7 @@ Progress = Callable[[int], object]
 CHUNKS_IN_FLIGHT = 4
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
-_SOURCE_MAX_CHARS = 128
+_TEXT_MAX_CHARS = 128
 _COUNT_MAX = 2**31 - 1
 _EXPIRES_MAX_S = 366 * 86_400.0
 _POLL_S = (0.05, 1.0)
@@ -253,6 +253,63 @@ class PreloadClient:
         """
         return await self._ledger.end_request(_parse_request_id(request_id), "cancelled")
 
+    async def pause(self, site_id: int, *, reason: str = "by an operator") -> bool:
+        """
+        Submit nothing more for a site until :meth:`resume`; what is in flight goes on.
+
+        Returns:
+            whether it was not paused before.
+
+        Raises:
+            InvalidRequestError: the site has never been seen.
+        """
+        return await self._ledger.switch_site(parse_site_id(site_id), "pause", _parse_text("reason", reason))
+
+    async def resume(self, site_id: int | None) -> bool:
+        """
+        Let a site go on, whatever held it: a pause, a block, a quota, a wait. ``None``: unblock the account.
+
+        Returns:
+            whether anything held it.
+
+        Raises:
+            InvalidRequestError: the site has never been seen.
+        """
+        return await self._ledger.switch_site(None if site_id is None else parse_site_id(site_id), "resume")
+
+    async def requeue(self, site_id: int, *, limit: int = 10_000) -> list[Receipt]:
+        """
+        Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures.
+
+        Safe to repeat: a call that broke off is taken up where it stopped. Left alone are lists in OSS, and URLs whose
+        plan has ended.
+
+        Args:
+            limit: failures taken up, the oldest first.
+        """
+        site_id = parse_site_id(site_id)
+        by_lane: dict[str, list[tuple[str, str]]] = {}
+        for entry_id, fields in await self._ledger.failure_entries(site_id, limit=limit):
+            by_lane.setdefault(fields.get("lane", ""), []).append((entry_id, fields["url"]))
+        receipts: list[Receipt] = []
+        for lane, entries in by_lane.items():
+            plan = Plan.from_lane_key(lane)
+            if lane.startswith(LIST_LANE) or (plan.end and plan.end <= datetime.now(UTC)):
+                continue
+            ids = [entry_id for entry_id, _ in entries]
+            receipts.append(
+                await self.enqueue(
+                    site_id,
+                    [url for _, url in entries],
+                    plan=plan,
+                    # Named after what it takes up, so that a repeat is the same request.
+                    request_id=f"requeue-{digest_urls(ids)}",
+                    source="requeue",
+                )
+            )
+            await self._ledger.forget_failures(site_id, ids)
+        return receipts
+
     async def _accept(
         self, tally: _Tally, header: Header, chunk: Chunk | None, *, total: int | None = None
     ) -> None:
@@ -288,7 +345,7 @@ class PreloadClient:
             lane=plan.lane_key(now),
             band=PRIORITIES.index(priority),
             expires_in_ms=_parse_expires_in(expires_in),
-            source=_parse_source(source),
+            source=_parse_text("source", source),
         )
 
     async def _longest_url(self) -> int:
@@ -378,9 +435,9 @@ def _parse_expires_in(value: object) -> int:
     return max(1, round(seconds * 1000))
 
 
-def _parse_source(value: object) -> str:
+def _parse_text(name: str, value: object) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > _SOURCE_MAX_CHARS or not value.isprintable():
-        raise InvalidRequestError(f"source must be at most {_SOURCE_MAX_CHARS} printable characters")
+    if not isinstance(value, str) or len(value) > _TEXT_MAX_CHARS or not value.isprintable():
+        raise InvalidRequestError(f"{name} must be at most {_TEXT_MAX_CHARS} printable characters")
     return value

@@ -286,6 +286,77 @@ def cancel(request_id: str, *, as_json: bool) -> None:
     _run(do)
 
 
+@cli.command()
+@click.argument("site_id", metavar="SITE")
+@click.option("--reason", default="by an operator", show_default=True, help="Shown by `sites`.")
+def pause(site_id: str, reason: str) -> None:
+    """
+    Submit nothing more for a site until `resume`; what is in flight goes on.
+
+    Example: esa-preload pause 190007158391808 --reason "origin is down"
+    """
+
+    async def do(client: PreloadClient) -> int:
+        from esa_preload.model import parse_site_id  # noqa: PLC0415
+
+        number = parse_site_id(site_id)
+        changed = await client.pause(number, reason=reason)
+        click.echo(f"site {number} is paused" + ("" if changed else ", as it was before"))
+        return 0
+
+    _run(do)
+
+
+@cli.command()
+@click.argument("site_id", metavar="[SITE]", required=False)
+@click.option("--account", is_flag=True, help="Unblock the account instead of a site.")
+def resume(site_id: str | None, *, account: bool) -> None:
+    """
+    Let a site go on, whatever held it: a pause, a block, a quota.
+
+    Example: esa-preload resume 190007158391808
+    """
+    if account == (site_id is not None):
+        raise click.UsageError("Give a site, or --account.")
+
+    async def do(client: PreloadClient) -> int:
+        from esa_preload.model import parse_site_id  # noqa: PLC0415
+
+        number = None if site_id is None else parse_site_id(site_id)
+        changed = await client.resume(number)
+        what = "the account" if number is None else f"site {number}"
+        click.echo(f"{what} goes on" if changed else f"nothing held {what}")
+        return 0
+
+    _run(do)
+
+
+@cli.command()
+@click.option("--site", "site_id", required=True, metavar="ID", help="The ESA site's id.")
+@json_option
+def requeue(site_id: str, *, as_json: bool) -> None:
+    """
+    Enqueue the URLs of a site's failures anew.
+
+    Example: esa-preload requeue --site 190007158391808
+    """
+
+    async def do(client: PreloadClient) -> int:
+        from esa_preload.model import parse_site_id  # noqa: PLC0415
+
+        receipts = await client.requeue(parse_site_id(site_id))
+        if as_json:
+            _print_json([_receipt_document(receipt) for receipt in receipts])
+        elif receipts:
+            for receipt in receipts:
+                _print_receipt(receipt)
+        else:
+            click.echo("There are no failures to take up.")
+        return 0
+
+    _run(do)
+
+
 def _run(act: Callable[[PreloadClient], Awaitable[int]]) -> None:
     from esa_preload.client import PreloadClient  # noqa: PLC0415 - keeps --help quick
     from esa_preload.environment import read_environment  # noqa: PLC0415

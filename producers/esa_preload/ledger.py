@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from esa_preload.errors import (
+    InvalidRequestError,
     QueueFullError,
     QueueUnavailableError,
     RequestConflictError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 ACCEPT = load_script("accept")
 END_REQUEST = load_script("end_request")
+SWITCH_SITE = load_script("switch_site")
 
 RECORD_VERSION = 1
 _BLOCK = ["blocked_code", "blocked_hint"]
@@ -206,6 +208,28 @@ class Ledger:
             raise unknown_request(request_id)
         return int(reply[1]), int(reply[2])
 
+    async def switch_site(
+        self, site_id: int | None, what: Literal["pause", "resume"], reason: str = ""
+    ) -> bool:
+        """
+        Pause a site, or let it go on whatever held it; ``None``: resume the account.
+
+        Returns:
+            whether that changed anything.
+
+        Raises:
+            InvalidRequestError: the site has never been seen.
+        """
+        arguments = (self._now, "" if site_id is None else site_id, what, reason)
+        with redis_errors():
+            reply = await run_script(self.redis, SWITCH_SITE, self.keys.prefix, arguments)
+        if as_text(reply[0]) == "unknown":
+            raise InvalidRequestError(
+                f"site {site_id} has never had a URL in namespace {self.keys.namespace}",
+                hint="see `esa-preload sites`",
+            )
+        return int(reply[1]) == 1
+
     async def status(self, request_id: str) -> RequestStatus:
         """
         Return the counts of a request.
@@ -280,6 +304,20 @@ class Ledger:
                 for site_id, record in zip(some, replies[0::2], strict=True):
                     found.append((site_id, account | _text_hash(record), oldest.get(site_id), now_ms))
         return found
+
+    async def failure_entries(self, site_id: int, *, limit: int) -> list[tuple[str, dict[str, str]]]:
+        """Return the entries of a site's failures, oldest first: id and fields."""
+        with redis_errors():
+            entries = await command(
+                self.redis, "XRANGE", self.keys.failures(site_id), "-", "+", "COUNT", limit
+            )
+        return [(as_text(entry_id), _text_hash(fields)) for entry_id, fields in entries]
+
+    async def forget_failures(self, site_id: int, entry_ids: Sequence[str]) -> None:
+        """Remove entries of a site's failures."""
+        if entry_ids:
+            with redis_errors():
+                await command(self.redis, "XDEL", self.keys.failures(site_id), *entry_ids)
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
         """Return the URLs that ended as refused or unknown, newest last, at most *limit* a site."""

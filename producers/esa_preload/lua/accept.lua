@@ -35,8 +35,8 @@ if owner then
       local waits = tonumber(call('HGET', site_key, 'wait_until') or 0)
       return { 'ok', tonumber(accepted), tonumber(merged), tonumber(duplicates), waits > now and waits or 0 }
     end
-    if r[7] then return { 'conflict', 'chunk ' .. number } end
     if r[8] then return { 'ended', r[8] } end
+    if r[7] then return { 'conflict', 'chunk ' .. number } end
   end
 end
 
