@@ -28,9 +28,7 @@ EXIT_INTERRUPTED = 130
 def run_cli(cli: Callable[..., object]) -> NoReturn:
     """Run a click command line and end the process with the documented exit code."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        code = cli(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)
@@ -43,7 +41,8 @@ def run_cli(cli: Callable[..., object]) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away: nothing to say to it
         sys.exit(EXIT_FAILED)
-    sys.exit(0)
+    # click returns what a command gave to Exit.
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def exit_code(error: EsaPreloadError) -> int:

@@ -2,7 +2,7 @@
 -- KEYS[1]: the namespace's prefix. ARGV[1]: now in ms, or '' for the server's own clock.
 --
 -- The ledger, a line a key (docs/reference/ledger.md says more):
---   meta                hash    version, wake (ms of the armed wake-up), turn, seq, fingerprint, account block
+--   meta                hash    version, wake (arq id of the armed wake-up), turn, seq, fingerprint, account block
 --   settings            hash    what the workers published: batch limits, ages, bounds
 --   sites               zset    site -> ms when it was first seen
 --   site:<s>            hash    totals and state of a site
@@ -52,14 +52,18 @@ local function batch_max_urls()
   return math.max(1, math.min(setting('batch_max_urls'), limit))
 end
 
--- A number that grows within a millisecond, so that whoever was served goes behind all who wait. A double
--- holds 12 binary places behind a time in ms.
-local function turn()
-  return now + (call('HINCRBY', P .. 'meta', 'turn', 1) % 4096) / 4096
-end
-
 local function text(number)
   return string.format('%.17g', number)
+end
+
+-- A number that grows within a millisecond, so that whoever was served goes behind all who wait. A double
+-- holds 12 binary places behind a time in ms.
+local TURN = 1 / 4096
+local function turn()
+  local last = tonumber(call('HGET', P .. 'meta', 'turn') or 0)
+  local next_turn = (last >= now and last < now + 1) and math.min(last + TURN, now + 1 - TURN) or now
+  call('HSET', P .. 'meta', 'turn', text(next_turn))
+  return next_turn
 end
 
 -- Who waits keeps its place; who was just served goes to the back of those that are due.
@@ -150,18 +154,24 @@ local function rearm_site(site, served)
   return set_due(P .. 'ring', site, due, served)
 end
 
--- Make sure that a worker wakes up at `at`: arq's own two keys, unless an earlier wake-up is armed.
-local WAKE_LOST_MS = 1000
+-- Make sure that a worker wakes up at `at`, with arq's own two keys. One job is enough: whoever it wakes arms the next. While
+-- no worker has begun it, it counts, and is moved to an earlier moment where needed; a begun one stays in the queue until it
+-- ends, but may have looked already. Returns whether anything was written.
 local WAKE_TTL_MS = 30 * 86400000
 local function arm(at)
   at = math.max(math.floor(at), now)
-  local armed = tonumber(call('HGET', P .. 'meta', 'wake') or INF)
-  if armed <= at and armed >= now - WAKE_LOST_MS then return end
-  local id = string.format('%s%.0f-%d', P, now, call('HINCRBY', P .. 'meta', 'seq', 1))
-  local job = string.format('{"t":null,"f":"wake","a":[],"k":{},"et":%.0f}', now)
-  call('SET', 'arq:job:' .. id, job, 'PX', string.format('%.0f', at - now + WAKE_TTL_MS))
+  local id = call('HGET', P .. 'meta', 'wake')
+  local armed = id and call('ZSCORE', P .. 'queue', id)
+  if armed and call('EXISTS', 'arq:in-progress:' .. id) == 0 then
+    if tonumber(armed) <= at then return false end
+  else
+    id = string.format('%s%.0f-%d', P, now, call('HINCRBY', P .. 'meta', 'seq', 1))
+    local job = string.format('{"t":null,"f":"wake","a":[],"k":{},"et":%.0f}', now)
+    call('SET', 'arq:job:' .. id, job, 'PX', string.format('%.0f', at - now + WAKE_TTL_MS))
+    call('HSET', P .. 'meta', 'wake', id)
+  end
   call('ZADD', P .. 'queue', text(at), id)
-  call('HSET', P .. 'meta', 'wake', text(at))
+  return true
 end
 
 -- Owners that still want their URLs, looked up once a script.

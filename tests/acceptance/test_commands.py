@@ -1,0 +1,243 @@
+"""The installed ``esa-preload`` command: its documents, its exit codes, one clear sentence for each mistake."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from processes import Finished, environment, finish
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+SITE = "190007158391808"
+
+
+@pytest.fixture
+def env(redis: Redis, redis_url: str) -> dict[str, str]:
+    """An environment that points at the tests' empty Valkey, in the namespace of the other tests."""
+    del redis
+    return environment(ESA_PRELOAD_REDIS_URL=redis_url, ESA_PRELOAD_NAMESPACE="t")
+
+
+def clean(done: Finished) -> str:
+    """Return standard error, which holds no traceback."""
+    assert "Traceback" not in done.err + done.out
+    return done.err
+
+
+async def test_enqueue_prints_the_contract_as_one_json_document(env: dict[str, str], tmp_path: Path) -> None:
+    """URLs from arguments, a list and its oddities end up in the receipt; 1 because some were rejected."""
+    urls = tmp_path / "urls.txt"
+    urls.write_bytes(
+        b"\xef\xbb\xbfhttps://a.example/1\r\n\r\n# a comment\n  https://a.example/2 \nnonsense\nhttps://a.example/1#top\n"
+    )
+    done = await finish(
+        "esa-preload",
+        "enqueue",
+        "--site",
+        SITE,
+        "--file",
+        str(urls),
+        "--request-id",
+        "r1",
+        "--json",
+        "https://a.example/0",
+        env=env,
+    )
+    assert (done.code, clean(done)) == (1, "")
+    assert done.json() == {
+        "request_id": "r1",
+        "site_id": int(SITE),
+        "accepted": 3,
+        "merged": 0,
+        "duplicates": 1,
+        "rejected_count": 1,
+        "rejected": [{"url": "nonsense", "reason": done.json()["rejected"][0]["reason"]}],
+        "waiting_until": None,
+    }
+    status = await finish("esa-preload", "status", "r1", "--json", env=env)
+    assert status.code == 0
+    assert status.json() == {
+        "request_id": "r1",
+        "site_id": int(SITE),
+        "state": "active",
+        "accepted": 3,
+        "merged": 0,
+        "pending": 3,
+        "in_flight": 0,
+        "submitted": 0,
+        "refused": 0,
+        "expired": 0,
+        "cancelled": 0,
+        "unknown": 0,
+    }
+    sites = (await finish("esa-preload", "sites", "--json", env=env)).json()
+    assert [(site["site_id"], site["state"], site["pending"]) for site in sites] == [(int(SITE), "active", 3)]
+    assert set(sites[0]) == {
+        "site_id",
+        "state",
+        "reason",
+        "pending",
+        "in_flight",
+        "submitted",
+        "refused",
+        "oldest_pending_s",
+    }
+    assert (await finish("esa-preload", "failures", "--site", SITE, "--json", env=env)).json() == []
+
+
+async def test_lists_come_from_a_pipe_and_from_gzip(env: dict[str, str], tmp_path: Path) -> None:
+    """Standard input and a gzip file are read alike; without a terminal there is no progress bar."""
+    text = "".join(f"https://a.example/{i}\n" for i in range(2_500)).encode()
+    piped = await finish(
+        "esa-preload", "enqueue", "--site", SITE, "--file", "-", "--json", env=env, stdin=text
+    )
+    assert (piped.code, piped.err, piped.json()["accepted"]) == (0, "", 2_500)
+    packed = tmp_path / "urls.gz"
+    packed.write_bytes(gzip.compress(text))
+    again = await finish("esa-preload", "enqueue", "--site", SITE, "--file", str(packed), "--json", env=env)
+    assert (again.code, again.json()["merged"]) == (0, 2_500)
+
+
+async def test_people_get_sentences_and_tables(env: dict[str, str]) -> None:
+    """Without --json the same facts are text; an empty answer says that it is empty."""
+    assert (await finish("esa-preload", "sites", env=env)).out == "No site has had a URL yet.\n"
+    assert (await finish("esa-preload", "failures", env=env)).out == "No failures.\n"
+    done = await finish(
+        "esa-preload", "enqueue", "--site", SITE, "https://a.example/", "x", "--request-id", "r", env=env
+    )
+    assert done.code == 1
+    assert "accepted 1 (merged 0), duplicates 0, rejected 1" in done.out
+    assert done.err.startswith("rejected x: ")
+    assert "pending 1" in (await finish("esa-preload", "status", "r", env=env)).out
+    table = (await finish("esa-preload", "sites", env=env)).out
+    assert SITE in table
+    assert "active" in table
+
+
+async def test_an_operator_holds_and_releases_a_site(env: dict[str, str]) -> None:
+    """Pause, resume, cancel and requeue work from the shell and say what they did."""
+    await finish("esa-preload", "enqueue", "--site", SITE, "https://a.example/", "--request-id", "r", env=env)
+    assert "is paused" in (await finish("esa-preload", "pause", SITE, "--reason", "origin down", env=env)).out
+    assert "origin down" in (await finish("esa-preload", "sites", env=env)).out
+    assert "goes on" in (await finish("esa-preload", "resume", SITE, env=env)).out
+    assert "nothing held the account" in (await finish("esa-preload", "resume", "--account", env=env)).out
+    assert "no failures" in (await finish("esa-preload", "requeue", "--site", SITE, env=env)).out
+    cancelled = await finish("esa-preload", "cancel", "r", "--json", env=env)
+    assert cancelled.json() == {"request_id": "r", "cancelled": 1, "in_flight": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("enqueue", "--site", SITE), 2, "No URLs"),
+        (("enqueue", "https://a.example/"), 2, "--site"),
+        (
+            ("enqueue", "--site", "abc", "https://a.example/"),
+            2,
+            "site_id must be a whole number from 1 to 9223372036854775807",
+        ),
+        (("enqueue", "--site", "9223372036854775808", "https://a.example/"), 2, "site_id must be"),
+        (("enqueue", "--site", SITE, "--file", "/nowhere/urls.txt"), 2, "/nowhere/urls.txt cannot be read"),
+        (("enqueue", "--site", SITE, "--file", "-"), 2, "urls is empty"),
+        (("enqueue", "--site", SITE, "--priority", "urgent", "https://a.example/"), 2, "priority"),
+        (("enqueue", "--site", SITE, "--expires-in", "-1", "https://a.example/"), 2, "expires_in must be"),
+        (
+            ("enqueue", "--site", SITE, "--start", "tomorrow", "https://a.example/"),
+            2,
+            "--start must be an ISO 8601 time",
+        ),
+        (("enqueue", "--site", SITE, "--start", "2030-01-01T00:00:00", "https://a.example/"), 2, "time zone"),
+        (("enqueue", "--site", SITE, "--request-id", "a b", "https://a.example/"), 2, "request_id must be"),
+        (("enqueue", "--site", SITE, "--count", "5", "https://a.example/"), 2, "--count goes with --oss-url"),
+        (
+            (
+                "enqueue",
+                "--site",
+                SITE,
+                "--oss-url",
+                "https://b.oss-cn-hangzhou.aliyuncs.com/l",
+                "https://a.example/",
+            ),
+            2,
+            "stands alone",
+        ),
+        (("enqueue", "--site", SITE, "--oss-url", "nonsense"), 2, "oss_url"),
+        (("status", "nowhere"), 1, "no request nowhere"),
+        (("cancel", "nowhere"), 1, "no request nowhere"),
+        (("pause", SITE), 2, "has never had a URL"),
+        (("resume",), 2, "Give a site, or --account"),
+        (("enqueu",), 2, "No such command"),
+    ],
+)
+async def test_a_mistake_is_one_sentence_and_the_documented_code(
+    env: dict[str, str], arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    """Each mistake names the thing and what is allowed, without a traceback, and enqueues nothing."""
+    done = await finish("esa-preload", *arguments, env=env)
+    assert done.code == code
+    assert sentence in clean(done)
+    assert done.out == ""
+    assert json.loads((await finish("esa-preload", "sites", "--json", env=env)).out) == []
+
+
+async def test_a_redis_that_is_down_is_exit_3_with_the_way_to_resume() -> None:
+    """The sentence says that Redis cannot be reached and under which id the call can be repeated."""
+    env = environment(ESA_PRELOAD_REDIS_URL="redis://127.0.0.1:1")
+    done = await finish(
+        "esa-preload", "enqueue", "--site", SITE, "https://a.example/", "--request-id", "mine", env=env
+    )
+    assert done.code == 3
+    assert "Redis cannot be reached" in clean(done)
+    assert "request_id" in done.err
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("", "ESA_PRELOAD_REDIS_URL is not set"),
+        ("http://user:secret@h", "ESA_PRELOAD_REDIS_URL must be one of"),
+        ("redis://h:x", "cannot be read"),
+    ],
+)
+async def test_a_wrong_address_is_exit_2_and_shows_no_password(value: str, sentence: str) -> None:
+    """The variable is named, its value is not shown."""
+    done = await finish("esa-preload", "sites", env=environment(ESA_PRELOAD_REDIS_URL=value))
+    assert done.code == 2
+    assert sentence in clean(done)
+    assert "secret" not in done.err
+
+
+async def test_waiting_too_long_is_exit_4_and_keeps_the_receipt(env: dict[str, str]) -> None:
+    """No worker runs: the wait times out, the receipt is still printed, the request goes on."""
+    done = await finish(
+        "esa-preload",
+        "enqueue",
+        "--site",
+        SITE,
+        "https://a.example/",
+        "--wait",
+        "--timeout",
+        "0.3",
+        "--json",
+        env=env,
+    )
+    assert done.code == 4
+    assert done.json()["accepted"] == 1
+    assert "still has 1 URLs" in clean(done)
+
+
+async def test_every_command_has_help_with_an_example() -> None:
+    """``--help`` of each command needs no settings and shows how it is called."""
+    listing = (await finish("esa-preload", "--help", env=environment())).out
+    for name in ("enqueue", "status", "sites", "failures", "cancel", "pause", "resume", "requeue"):
+        assert name in listing
+        shown = await finish("esa-preload", name, "--help", env=environment())
+        assert shown.code == 0
+        assert f"Example: esa-preload {name}" in " ".join(shown.out.split())
