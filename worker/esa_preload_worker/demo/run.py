@@ -21,7 +21,7 @@ from esa_preload.errors import EsaPreloadError, SettingsError, UnknownRequestErr
 from esa_preload.model import RequestStatus
 from esa_preload_worker.demo import view
 from esa_preload_worker.demo.scrape import Scraped, add_up, fetch
-from esa_preload_worker.demo.signals import until_signal
+from esa_preload_worker.demo.signals import end, heed_cancellation, until_signal
 from esa_preload_worker.demo.source import open_urls
 from esa_preload_worker.demo.tally import Course, Tally, document, find_problems, read_books
 from esa_preload_worker.demo.workers import NAMESPACE, Workers, environment, redis_url
@@ -31,7 +31,7 @@ from esa_preload_worker.sandbox.config import EVERY_OPERATION
 from esa_preload_worker.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from rich.console import Console
 
@@ -138,6 +138,7 @@ class Demo:
                         enqueue.result()
                     workers.require_alive()
                     status = await _status(client, self._request_id)
+                    heed_cancellation()
                     await pace.sample()
                     now = time.monotonic()
                     ended = status.accepted - status.pending - status.in_flight
@@ -159,8 +160,7 @@ class Demo:
                         raise await _stalled(client, status)
                     await asyncio.sleep(_POLL_S)
         finally:
-            enqueue.cancel()
-            await asyncio.gather(enqueue, return_exceptions=True)
+            await end(enqueue)
 
     def _introduce(self, sandbox: Sandbox, workers: Workers) -> None:
         view.say(
@@ -222,7 +222,7 @@ class Pace:
 
 
 @contextlib.contextmanager
-def _valkey(logs: Path) -> Iterator[Path]:
+def _valkey(logs: Path) -> Generator[Path]:
     """Run a Valkey in a directory that goes with it; its log stays in *logs*. Yields its socket."""
     directory = logs / "valkey"
     try:

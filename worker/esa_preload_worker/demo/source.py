@@ -12,20 +12,20 @@ from esa_preload.errors import InvalidRequestError
 from esa_preload.lines import read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 SAMPLE = "sample-urls.txt"
 
 
 @contextlib.contextmanager
-def open_urls(file: str | None) -> Iterator[Iterator[str]]:
+def open_urls(file: str | None) -> Generator[Iterator[str]]:
     """
     Yield the lines of *file*, or of the sample, as they are read; the first has been.
 
     Raises:
         InvalidRequestError: it cannot be read, or holds no URL.
     """
-    path = Path(file) if file is not None else files(__package__) / SAMPLE
+    path = Path(file) if file is not None else files("esa_preload_worker.demo") / SAMPLE
     with contextlib.ExitStack() as stack:
         try:
             lines = read_lines(stack.enter_context(path.open("rb")))
