@@ -11,7 +11,7 @@ call('HSET', key, 'state', 'created', 'job_id', ARGV[4], 'job', ARGV[5])
 call('ZADD', P .. 'leases', text(now + setting('lease_ms')), ARGV[2])
 went_well(CREATE)
 reached()
-call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint')
+if call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint') > 0 then arm_next() end
 if ARGV[6] ~= '1' then return { 'ok', 0 } end
 local at = gate(PLAN)
 if at > now then return { 'ok', math.ceil(at - now) } end

@@ -26,6 +26,16 @@ local function gate(op)
   return at, reason
 end
 
+-- Arm a wake-up for the next moment at which a worker has something to do: a site's turn, or a batch to look after.
+local function arm_next()
+  local at = INF
+  local site = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
+  if #site > 0 then at = math.max(tonumber(site[2]), (gate(CREATE))) end
+  local lease = call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
+  if #lease > 0 then at = math.min(at, tonumber(lease[2])) end
+  return at < INF and arm(at)
+end
+
 local function spend(op)
   local r = rate_of(op)
   local from = math.max(r.next, now - CATCH_UP_MS)

@@ -192,7 +192,6 @@ local function put_off(b, state, delay)
   if call('HEXISTS', P .. 'batch:' .. b.id, 'job_id') == 1 then state = 'created' end -- a job on record is never forgotten
   call('HSET', P .. 'batch:' .. b.id, 'token', '', 'state', state)
   call('ZADD', P .. 'leases', text(now + delay), b.id)
-  arm(now + delay)
 end
 
 local roll = facts.roll or 0.5
@@ -236,7 +235,6 @@ elseif what == 'split' then
     account_site(site, { batches = 1, in_flight = #part.members })
   end
   forget(mine)
-  arm(now)
 elseif what == 'hold' then
   call('HSET', batch_key, 'state', 'held', 'token', '', 'reason', facts.reason or '', 'code', facts.code or '',
     'hint', facts.hint or '')
@@ -269,8 +267,8 @@ elseif facts.site_ok then
   local reason = call('HGET', site_key, 'wait_reason')
   if reason and reason ~= 'quota' then call('HDEL', site_key, 'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'strikes') end
 end
-local due = rearm_site(site, false)
-if due then arm(due) end
+rearm_site(site, false)
+arm_next()
 
 local out = { 'ok', resumed, text(waits_until) }
 for verdict, n in pairs(totals) do

@@ -32,19 +32,8 @@ for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'open', '-inf', text(now - set
   end
 end
 
--- The ring and the leases say when somebody is needed; arm() does nothing while a wake-up for then is armed.
-local at = INF
-local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
-if #first > 0 then at = math.max(tonumber(first[2]), (gate(CREATE))) end
-local lease = call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
-if #lease > 0 then at = math.min(at, tonumber(lease[2])) end
-local armed = 0
-if at < INF and call('ZCARD', P .. 'waiters') == 0 then
-  local before = call('HGET', P .. 'meta', 'wake')
-  arm(at)
-  if call('HGET', P .. 'meta', 'wake') ~= before then armed = 1 end
-end
-call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', text(now))
+call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
+local armed = call('ZCARD', P .. 'waiters') == 0 and arm_next() and 1 or 0
 local out = { 'ok', sealed, armed }
 for site, urls in pairs(expired) do
   out[#out + 1] = site

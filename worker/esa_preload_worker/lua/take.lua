@@ -12,18 +12,11 @@ local LEASE = setting('lease_ms')
 
 call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
 call('ZREM', P .. 'waiters', pump)
-if tonumber(call('HGET', P .. 'meta', 'wake') or INF) <= now then call('HDEL', P .. 'meta', 'wake') end
-
--- A dead claim, or one that waits for its moment, needs somebody too.
-local function arm_before(at)
-  local lease = call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
-  arm(#lease > 0 and math.min(at, math.max(now + 1, tonumber(lease[2]))) or at)
-end
 
 local function waiting(at, reason)
   local ms = math.max(1, math.ceil(at - now))
   if ms > STAY_MS then
-    arm_before(at)
+    arm_next()
     return { 'wait', ms, 0, reason }
   end
   if call('ZCARD', P .. 'waiters') >= WAITERS then return { 'wait', ms, 0, reason } end
@@ -33,10 +26,7 @@ end
 
 -- Whoever follows takes the next token while this one is at work.
 local function call_the_next()
-  local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
-  if #first > 0 and call('ZCARD', P .. 'waiters') == 0 then
-    arm(math.max(tonumber(first[2]), (gate(CREATE))))
-  end
+  if call('ZCARD', P .. 'waiters') == 0 then arm_next() end
 end
 
 local function urls_of(members)
@@ -203,5 +193,5 @@ for _ = 1, 20 do
   end
 end
 
-if call('ZCARD', P .. 'leases') > 0 then arm_before(INF) end
+arm_next()
 return { 'idle' }
