@@ -26,25 +26,31 @@ if owner then
     if sent[what] ~= known[what] then return { 'conflict', what } end
   end
   lane = r[6]
-  if r[7] and total ~= '' and r[7] ~= total then return { 'conflict', 'number of chunks' } end
+  if r[7] and not r[8] and total ~= '' and r[7] ~= total then return { 'conflict', 'number of chunks' } end
   if number ~= '' then
     local before = call('HGET', P .. 'chunks:' .. owner, number)
     if before then
-      local was, accepted, merged, duplicates = string.match(before, '^(%S+) (%d+) (%d+) (%d+)$')
+      local was, accepted, merged, duplicates = string.match(before, '^(%S*) (%d+) (%d+) (%d+)$')
       if was ~= digest then return { 'conflict', 'chunk ' .. number } end
       local waits = tonumber(call('HGET', site_key, 'wait_until') or 0)
       return { 'ok', tonumber(accepted), tonumber(merged), tonumber(duplicates), waits > now and waits or 0 }
     end
     if r[8] then return { 'ended', r[8] } end
     if r[7] then return { 'conflict', 'chunk ' .. number } end
+  elseif r[8] and r[7] ~= total then
+    return { 'ended', r[8] }
   end
 end
 
 local count = #ARGV - FIRST + 1
 local id = site .. ':' .. lane
 local urls_key = P .. 'urls:' .. id
-local lane_is_new = count > 0 and call('HLEN', urls_key) == 0
+local lane_is_new
 if count > 0 then
+  local version = call('HGET', P .. 'lane:' .. id, 'v')
+  local unreadable = readable(version, 'lane ' .. lane .. ' of site ' .. site)
+  if unreadable then return unreadable end
+  lane_is_new = not version
   local pending = tonumber(call('HGET', site_key, 'pending') or 0)
   local bound = setting('max_pending_per_site')
   if pending + count * weight > bound then return { 'full', pending, bound } end
@@ -53,7 +59,7 @@ if count > 0 then
 end
 
 if not owner then
-  owner = tostring(call('HINCRBY', P .. 'meta', 'requests', 1))
+  owner = string.format('%.0f', call('HINCRBY', P .. 'meta', 'requests', 1))
   key = P .. 'request:' .. owner
   call('SET', P .. 'request-id:' .. request_id, owner)
   call('HSET', key, 'v', VERSION, 'id', request_id, 'site', site, 'plan', plan, 'lane', lane, 'band', band,
@@ -71,13 +77,16 @@ local accepted, merged, duplicates = 0, 0, 0
 if count > 0 then
   local mine = band .. string.format('%.0f', now) .. ':' .. owner
   local known = call('HMGET', urls_key, unpack(ARGV, FIRST))
-  local fields, fresh, bytes, dropped = {}, {}, 0, {}
+  local fields, queued, fresh, bytes, dropped, disordered, seen = {}, {}, 0, 0, {}, INF, {}
   for i = 1, count do
     local url, value = ARGV[FIRST + i - 1], known[i]
-    if not value then
-      fields[#fields + 1] = url
-      fields[#fields + 1] = mine
-      fresh[#fresh + 1] = url
+    local new_value
+    if seen[url] then
+      duplicates = duplicates + 1
+    elseif not value then
+      new_value = mine
+      queued[#queued + 1] = url
+      fresh = fresh + 1
       bytes = bytes + #url
       accepted = accepted + weight
     else
@@ -92,28 +101,33 @@ if count > 0 then
         duplicates = duplicates + 1
       else
         accepted = accepted + 1
-        if #live > 0 then
-          merged = merged + 1
-        else -- nobody wants the old one any more: its work ends here and this one's begins
+        local into = old_band
+        if #live == 0 then -- nobody wants the old one any more: its work ends here and this one's begins
           add(dropped, last, 1)
-          at = now
+          disordered = math.min(disordered, at)
+          at, into = now, band
+        else
+          merged = merged + 1
+          if tonumber(band) < tonumber(old_band) then into = band end
+        end
+        if into ~= old_band then
+          queued[#queued + 1] = url
+          disordered = math.min(disordered, at)
         end
         live[#live + 1] = owner
-        if tonumber(band) < tonumber(old_band) then
-          old_band = band
-          call('RPUSH', P .. 'band:' .. id .. ':' .. band, url)
-          local floor = tonumber(call('HGET', P .. 'lane:' .. id, 'floor') or INF)
-          if at < floor then call('HSET', P .. 'lane:' .. id, 'floor', text(at)) end
-        end
-        call('HSET', urls_key, url, old_band .. string.format('%.0f', at) .. ':' .. table.concat(live, ','))
+        new_value = into .. string.format('%.0f', at) .. ':' .. table.concat(live, ',')
       end
     end
+    seen[url] = true
+    if new_value then
+      fields[#fields + 1] = url
+      fields[#fields + 1] = new_value
+    end
   end
-  if #fresh > 0 then
-    call('HSET', urls_key, unpack(fields))
-    call('RPUSH', P .. 'band:' .. id .. ':' .. band, unpack(fresh))
-  end
-  if #fresh > 0 or accepted > 0 then
+  if #fields > 0 then call('HSET', urls_key, unpack(fields)) end
+  if #queued > 0 then call('RPUSH', P .. 'band:' .. id .. ':' .. band, unpack(queued)) end
+  if disordered < INF then note_disorder(site, lane, disordered) end
+  if #fields > 0 then
     call('HSET', P .. 'lane:' .. id, 'newest', text(now))
     if is_list(lane) then
       call('HSET', P .. 'lane:' .. id, 'weight', weight)
@@ -123,7 +137,7 @@ if count > 0 then
     if bytes > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', bytes) end
     dropped.accepted = accepted
     dropped.merged = merged
-    dropped.pending = #fresh * weight
+    dropped.pending = fresh * weight
     account_site(site, dropped)
   end
 end

@@ -9,12 +9,9 @@ if not owner or call('EXISTS', key) == 0 then
   if owner then call('ZREM', P .. 'expiring', owner) end
   return { 'unknown' }
 end
-local r = call('HMGET', key, 'v', 'pending', 'in_flight', 'ended', 'site')
+local r = call('HMGET', key, 'v', 'ended', 'done_at', 'in_flight')
 local unreadable = readable(r[1], 'request ' .. owner)
 if unreadable then return unreadable end
-call('ZREM', P .. 'expiring', owner)
-local pending, flying = tonumber(r[2] or 0), tonumber(r[3] or 0)
-if r[4] or pending + flying == 0 then return { 'ok', 0, flying } end
-call('HSET', key, 'ended', ARGV[4], 'sealed', call('HLEN', P .. 'chunks:' .. owner))
-account(owner, { pending = -pending, [ARGV[4]] = pending })
-return { 'ok', pending, flying }
+local flying = tonumber(r[4] or 0)
+if r[2] or r[3] then return { 'ok', 0, flying } end
+return { 'ok', end_owner(owner, ARGV[4]), flying }

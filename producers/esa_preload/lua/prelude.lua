@@ -14,7 +14,8 @@
 --   request:<n>         hash    a request and its counts; request-id:<id> -> n; chunks:<n> hash number -> result
 --   open, expiring      zset    n -> ms of the last chunk, n -> ms of expiry
 --   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
---   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole
+--   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
+--   parts:<s>           list    parts of split batches of a site that wait for their turn
 --   rate:<op>           hash    pace and cooldown of an operation; 'endpoint' is the circuit
 --   failures:<s>        stream  urls that ended as refused or unknown
 --   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
@@ -93,25 +94,34 @@ local function weight_of(site, lane)
   return is_list(lane) and tonumber(call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'weight') or 0) or 1
 end
 
--- The time of the oldest URL of a lane; drops stale entries from the heads of its bands.
+-- A promotion, a return or a new owner may leave an older URL behind a younger one. From then until the lane is empty, `floor`
+-- is not later than the time of any URL in it.
+local function note_disorder(site, lane, at)
+  local key = P .. 'lane:' .. site .. ':' .. lane
+  local known = call('HMGET', key, 'floor', 'oldest')
+  call('HSET', key, 'floor', text(math.min(at, tonumber(known[1] or INF), tonumber(known[2] or INF))))
+end
+
+-- The time of the URL that is first in its band and oldest; drops stale entries from the heads, a bounded number a call.
 local function oldest_of(site, lane)
   local id = site .. ':' .. lane
   local urls = P .. 'urls:' .. id
-  local oldest = tonumber(call('HGET', P .. 'lane:' .. id, 'floor') or INF)
+  local oldest, drop_at_most = INF, 1000
   for b = 0, 2 do
     local list = P .. 'band:' .. id .. ':' .. b
-    while true do
+    while drop_at_most > 0 do
       local url = call('LINDEX', list, 0)
       if not url then break end
       local value = call('HGET', urls, url)
       if value then
         local band, at = parse_value(value)
         if tonumber(band) == b then
-          if at < oldest then oldest = at end
+          oldest = math.min(oldest, at)
           break
         end
       end
       call('LPOP', list)
+      drop_at_most = drop_at_most - 1
     end
   end
   return oldest
@@ -128,30 +138,36 @@ local function rearm_lane(site, lane, served)
   local id = site .. ':' .. lane
   local count = call('HLEN', P .. 'urls:' .. id)
   if count == 0 then return forget_lane(site, lane) end
-  local meta = call('HMGET', P .. 'lane:' .. id, 'newest', 'bytes')
+  local meta = call('HMGET', P .. 'lane:' .. id, 'newest', 'bytes', 'floor')
+  local floor = tonumber(meta[3] or INF)
   local oldest = oldest_of(site, lane)
+  if oldest == INF then oldest = floor end
   call('HSET', P .. 'lane:' .. id, 'oldest', text(oldest))
   local due
   if is_list(lane) or count >= batch_max_urls() or tonumber(meta[2] or 0) >= setting('batch_max_bytes') then
     due = now
   else
-    local newest = tonumber(meta[1] or oldest)
-    due = math.min(oldest + setting('batch_max_age_ms'), newest + setting('batch_quiet_ms'))
+    oldest = math.min(oldest, floor)
+    due = math.min(oldest + setting('batch_max_age_ms'), tonumber(meta[1] or oldest) + setting('batch_quiet_ms'))
   end
   set_due(P .. 'lanes:' .. site, lane, due, served)
 end
 
--- Put the site where it belongs in the ring. Returns when it can be claimed, or nil.
+-- Put the site where it belongs in the ring, its parts of split batches before its lanes. Returns when it can be claimed, or nil.
 local function rearm_site(site, served)
   local state = call('HMGET', P .. 'site:' .. site, 'paused', 'wait_until', 'batches', 'blocked_code')
   local slots = state[4] and 1 or setting('site_concurrency') -- a blocked site is probed by one batch at a time
-  local first = call('ZRANGE', P .. 'lanes:' .. site, 0, 0, 'WITHSCORES')
-  if state[1] or tonumber(state[3] or 0) >= slots or #first == 0 then
+  local due
+  if call('EXISTS', P .. 'parts:' .. site) == 1 then
+    due = now
+  else
+    due = tonumber(call('ZRANGE', P .. 'lanes:' .. site, 0, 0, 'WITHSCORES')[2])
+  end
+  if state[1] or tonumber(state[3] or 0) >= slots or not due then
     call('ZREM', P .. 'ring', site)
     return nil
   end
-  local due = math.max(tonumber(first[2]), tonumber(state[2] or 0))
-  return set_due(P .. 'ring', site, due, served)
+  return set_due(P .. 'ring', site, math.max(due, tonumber(state[2] or 0)), served)
 end
 
 -- Make sure that a worker wakes up at `at`, with arq's own two keys. One job is enough: whoever it wakes arms the next. While
@@ -212,6 +228,17 @@ local function account_site(site, changes)
   for field, by in pairs(changes) do
     if by ~= 0 then call('HINCRBY', P .. 'site:' .. site, field, by) end
   end
+end
+
+-- End what a request has pending; what is in flight goes on. Lanes drop its URLs when they meet them. Returns the URLs ended.
+local function end_owner(owner, how)
+  local key = P .. 'request:' .. owner
+  local pending = tonumber(call('HGET', key, 'pending') or 0)
+  call('ZREM', P .. 'expiring', owner)
+  call('ZREM', P .. 'open', owner)
+  call('HSET', key, 'ended', how, 'sealed', call('HLEN', P .. 'chunks:' .. owner))
+  account(owner, { pending = -pending, [how] = pending })
+  return pending
 end
 
 local function readable(version, what)
