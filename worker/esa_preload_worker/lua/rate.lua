@@ -49,10 +49,9 @@ local function went_well(op)
   call('HSET', P .. 'rate:' .. op, 'rate', text(rate), 'strikes', 0)
 end
 
-local function cool(key, base_ms, hint_ms, roll)
-  local strikes = tonumber(call('HGET', key, 'strikes') or 0)
-  local ms = math.min(COOLDOWN_MAX_MS, base_ms * 2 ^ math.min(strikes, 10))
-  ms = hint_ms or ms * (0.5 + roll / 2)
+-- Wait from now on, twice as long with each episode before this one.
+local function cool(key, episodes, hint_ms, roll)
+  local ms = hint_ms or math.min(COOLDOWN_MAX_MS, COOLDOWN_MS * 2 ^ math.min(episodes, 10)) * (0.5 + roll / 2)
   local until_ms = math.max(now + ms, tonumber(call('HGET', key, 'cooldown') or 0)) -- never shortened
   call('HSET', key, 'cooldown', text(until_ms))
   return until_ms
@@ -62,20 +61,19 @@ end
 local function throttled(op, sent, hint_ms, roll)
   local key = P .. 'rate:' .. op
   local r = rate_of(op)
-  local until_ms = cool(key, COOLDOWN_MS, hint_ms, roll)
-  if sent > r.cut then
-    local rate = math.max(setting('rate_min'), r.rate * CUT)
-    call('HSET', key, 'rate', text(rate), 'cut', text(now), 'strikes', r.strikes + 1)
-  end
-  return until_ms
+  if sent <= r.cut then return cool(key, math.max(0, r.strikes - 1), hint_ms, roll) end
+  local rate = math.max(setting('rate_min'), r.rate * CUT)
+  call('HSET', key, 'rate', text(rate), 'cut', text(now), 'strikes', r.strikes + 1)
+  return cool(key, r.strikes, hint_ms, roll)
 end
 
--- The endpoint could not be reached: one circuit for all workers and operations.
+-- The endpoint could not be reached: one circuit for all workers and operations. Calls that fail while it is open say nothing new.
 local function unreachable(roll)
   local key = P .. 'rate:endpoint'
-  local until_ms = cool(key, COOLDOWN_MS, nil, roll)
+  local r = rate_of('endpoint')
+  if now < r.cooldown then return r.cooldown end
   call('HINCRBY', key, 'strikes', 1)
-  return until_ms
+  return cool(key, r.strikes, nil, roll)
 end
 
 local function reached()
