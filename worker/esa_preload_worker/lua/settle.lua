@@ -12,7 +12,7 @@
 -- Returns: {'ok', site resumed 0 or 1, wait until ms or 0, verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
 local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local batch_key = P .. 'batch:' .. id
-local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'attempt', 'oldest_at' }
+local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'state', 'oldest_at', 'job_id' }
 
 local function read_batch(batch)
   local values, b = call('HMGET', P .. 'batch:' .. batch, unpack(BATCH)), { id = batch }
@@ -25,6 +25,11 @@ local mine = read_batch(id)
 if mine.token ~= token then return { 'lost' } end
 local site, site_key = mine.site, P .. 'site:' .. mine.site
 local totals, waits_until = {}, 0
+if what == 'hold' or (what == 'end' and (facts.verdict ~= 'submitted' or facts.exceptions)) then -- it may go back to its lane
+  local version = call('HGET', P .. 'lane:' .. site .. ':' .. mine.lane, 'v')
+  local unreadable = readable(version, 'lane ' .. mine.lane .. ' of site ' .. site)
+  if unreadable then return unreadable end
+end
 
 local function each_member(b, visit)
   local i = 0
@@ -39,7 +44,7 @@ local function put_back(b, entries)
   local lane_id = site .. ':' .. b.lane
   local urls_key = P .. 'urls:' .. lane_id
   local changes, fields, heads, raw, sums = {}, {}, { [0] = {}, {}, {} }, 0, {}
-  local weight = is_list(b.lane) and b.count or 1
+  local weight, oldest = is_list(b.lane) and b.count or 1, INF
   local function change(owner, field, by)
     changes[owner] = changes[owner] or {}
     add(changes[owner], field, by)
@@ -82,6 +87,7 @@ local function put_back(b, entries)
         add(sums, 'pending', weight)
         raw = raw + #url
       end
+      oldest = math.min(oldest, at)
       fields[#fields + 1] = url
       fields[#fields + 1] = band .. string.format('%.0f', at) .. ':' .. table.concat(live, ',')
       local head = heads[tonumber(band)]
@@ -97,6 +103,7 @@ local function put_back(b, entries)
       if #heads[b_] > 0 then call('LPUSH', P .. 'band:' .. lane_id .. ':' .. b_, unpack(heads[b_])) end
     end
   end
+  if oldest < INF then note_disorder(site, b.lane, oldest) end
   for owner, by in pairs(changes) do account(owner, by) end
   account_site(site, sums)
   return #entries * weight
@@ -109,10 +116,17 @@ local function note_failure(b, url, verdict, reason, code)
   call('PEXPIRE', key, string.format('%.0f', setting('request_ttl_ms')))
 end
 
+-- Nobody works at it any more: its place among the site's batches is free. A held one has none.
+local function let_go(b)
+  if b.state == 'held' then return end
+  call('ZREM', P .. 'leases', b.id)
+  account_site(site, { batches = -1 })
+end
+
 local function forget(b)
   call('DEL', P .. 'batch:' .. b.id)
-  call('ZREM', P .. 'leases', b.id)
-  account_site(site, { batches = -1, in_flight = -b.count })
+  account_site(site, { in_flight = -b.count })
+  let_go(b)
 end
 
 -- A list in OSS ends by numbers; ESA's own count replaces the producer's.
@@ -129,7 +143,10 @@ local function end_list(b, ends)
   sums.accepted = all - b.count
   account(owner, changes)
   account_site(site, sums)
-  for _, f in ipairs(facts.failed or {}) do note_failure(b, f[1], 'refused', f[2], f[3]) end
+  local failed = facts.failed or {}
+  for _, f in ipairs(failed) do note_failure(b, f[1], 'refused', f[2], f[3]) end
+  local bad = (ends.refused and 'refused') or (ends.unknown and 'unknown')
+  if bad and #failed == 0 then note_failure(b, string.match(b.members, '^[^ ]+'), bad, facts.reason, facts.code) end
 end
 
 local function end_batch(b, verdict, reason, code, exceptions)
@@ -163,16 +180,18 @@ local function end_batch(b, verdict, reason, code, exceptions)
     for owner, by in pairs(changes) do account(owner, by) end
     account_site(site, sums)
     for verdict_, n in pairs(sums) do add(totals, verdict_, n) end
-    if #back > 0 then add(totals, 'pending', put_back(b, back)) end
+    if #back > 0 then
+      add(totals, 'pending', put_back(b, back))
+      rearm_lane(site, b.lane, false)
+    end
   end
   forget(b)
-  rearm_lane(site, b.lane, false)
 end
 
 -- One part of a split batch has ended: when it was the last, judge those that were held.
-local function part_ended(root, good)
+local function part_ended(root, has_passed)
   local key, held_key = P .. 'split:' .. root, P .. 'held:' .. root
-  if good > 0 then call('HINCRBY', key, 'good', good) end
+  if has_passed then call('HINCRBY', key, 'good', 1) end
   if call('HINCRBY', key, 'live', -1) > 0 then return end
   local some_passed = tonumber(call('HGET', key, 'good') or 0) > 0
   for _, held in ipairs(call('LRANGE', held_key, 0, -1)) do
@@ -188,10 +207,16 @@ local function part_ended(root, good)
   call('DEL', key, held_key)
 end
 
+-- 'ready' (nothing was sent) waits for the site's next turn, whatever delays that; other states are looked after in `delay` ms.
 local function put_off(b, state, delay)
-  if call('HEXISTS', P .. 'batch:' .. b.id, 'job_id') == 1 then state = 'created' end -- a job on record is never forgotten
+  if b.job_id then state = 'created' end -- a job on record is never forgotten
   call('HSET', P .. 'batch:' .. b.id, 'token', '', 'state', state)
-  call('ZADD', P .. 'leases', text(now + delay), b.id)
+  if state == 'ready' then
+    let_go(b)
+    call('LPUSH', P .. 'parts:' .. site, b.id)
+  else
+    call('ZADD', P .. 'leases', text(now + delay), b.id)
+  end
 end
 
 local roll = facts.roll or 0.5
@@ -202,7 +227,9 @@ if facts.throttled then
 elseif facts.unreachable then
   waits_until = unreachable(roll)
 end
-if facts.size_limit then call('HSET', P .. 'meta', 'size_limit', facts.size_limit) end
+if facts.size_limit and facts.size_limit < batch_max_urls() then
+  call('HSET', P .. 'meta', 'size_limit', facts.size_limit)
+end
 
 if what == 'defer' then
   put_off(mine, facts.state, math.max(facts.delay_ms, waits_until - now))
@@ -231,41 +258,49 @@ elseif what == 'split' then
     call('HSET', P .. 'batch:' .. child, 'v', VERSION, 'site', site, 'lane', mine.lane, 'state', 'ready', 'token', '',
       'attempt', 0, 'count', #part.members, 'oldest_at', mine.oldest_at, 'claimed_at', text(now), 'root', root,
       'owners', table.concat(owners, ' '), 'members', table.concat(part.members, '\n'))
-    call('ZADD', P .. 'leases', text(now), child)
-    account_site(site, { batches = 1, in_flight = #part.members })
+    call('RPUSH', P .. 'parts:' .. site, child)
+    account_site(site, { in_flight = #part.members })
   end
   forget(mine)
 elseif what == 'hold' then
   call('HSET', batch_key, 'state', 'held', 'token', '', 'reason', facts.reason or '', 'code', facts.code or '',
     'hint', facts.hint or '')
-  call('ZREM', P .. 'leases', id)
+  let_go(mine)
   call('RPUSH', P .. 'held:' .. mine.root, id)
-  part_ended(mine.root, 0)
+  part_ended(mine.root, false)
 else
   end_batch(mine, facts.verdict, facts.reason, facts.code, facts.exceptions)
-  if mine.root then part_ended(mine.root, totals.submitted or 0) end
+  if mine.root then part_ended(mine.root, mine.job_id or facts.verdict == 'submitted') end
+end
+
+-- Never shortened: the longest wait stands, and says why.
+local function wait_site(at, reason)
+  waits_until = math.max(at, tonumber(call('HGET', site_key, 'wait_until') or 0))
+  if waits_until == at then call('HSET', site_key, 'wait_until', text(at), 'wait_reason', reason) end
 end
 
 local resumed = 0
-if facts.block then
-  local probe = now + facts.block.probe_ms
-  if facts.block.scope == 'account' then
-    call('HSET', P .. 'meta', 'blocked_until', text(probe), 'blocked_code', facts.block.code, 'blocked_hint', facts.block.hint or '')
-  else
-    call('HSET', site_key, 'wait_until', text(probe), 'wait_reason', 'blocked', 'blocked_code', facts.block.code,
-      'blocked_hint', facts.block.hint or '')
-  end
-  waits_until = probe
+if facts.block and facts.block.scope == 'account' then
+  local before = tonumber(call('HGET', P .. 'meta', 'blocked_until') or 0)
+  waits_until = math.max(now + facts.block.probe_ms, before)
+  call('HSET', P .. 'meta', 'blocked_until', text(waits_until), 'blocked_code', facts.block.code, 'blocked_hint', facts.block.hint or '')
+elseif facts.block then
+  call('HSET', site_key, 'blocked_code', facts.block.code, 'blocked_hint', facts.block.hint or '')
+  wait_site(now + facts.block.probe_ms, 'blocked')
 elseif facts.site_wait then
-  local strikes = call('HINCRBY', site_key, 'strikes', 1) - 1
   local ms = facts.site_wait.ms
-  if facts.site_wait.grows then ms = math.min(60000, ms * 2 ^ math.min(strikes, 10)) * (0.5 + roll / 2) end
-  waits_until = math.max(now + ms, tonumber(call('HGET', site_key, 'wait_until') or 0))
-  call('HSET', site_key, 'wait_until', text(waits_until), 'wait_reason', facts.site_wait.reason)
+  if facts.site_wait.grows then
+    local state = call('HMGET', site_key, 'strikes', 'wait_until')
+    local strikes = tonumber(state[1] or 0)
+    if now >= tonumber(state[2] or 0) then strikes = call('HINCRBY', site_key, 'strikes', 1) end -- one an episode
+    ms = math.min(60000, ms * 2 ^ math.max(0, math.min(strikes - 1, 10))) * (0.5 + roll / 2)
+  end
+  wait_site(now + ms, facts.site_wait.reason)
 elseif facts.site_ok then
-  if call('HEXISTS', site_key, 'blocked_code') == 1 then resumed = 1 end
-  local reason = call('HGET', site_key, 'wait_reason')
-  if reason and reason ~= 'quota' then call('HDEL', site_key, 'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'strikes') end
+  resumed = call('HDEL', site_key, 'blocked_code')
+  call('HDEL', site_key, 'blocked_hint', 'strikes')
+  local wait = call('HMGET', site_key, 'wait_reason', 'wait_until')
+  if wait[1] and (wait[1] ~= 'quota' or tonumber(wait[2]) <= now) then call('HDEL', site_key, 'wait_reason', 'wait_until') end
 end
 rearm_site(site, false)
 arm_next()

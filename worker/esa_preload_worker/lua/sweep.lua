@@ -9,16 +9,10 @@ call('SET', turn_key, ARGV[2], 'PX', ARGV[3])
 
 local expired = {}
 for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now), 'LIMIT', 0, 100)) do
-  local key = P .. 'request:' .. owner
-  local r = call('HMGET', key, 'v', 'pending', 'ended', 'site')
+  local r = call('HMGET', P .. 'request:' .. owner, 'v', 'ended', 'site')
   if tonumber(r[1] or VERSION) <= VERSION then
     call('ZREM', P .. 'expiring', owner)
-    if r[1] and not r[3] then
-      local pending = tonumber(r[2] or 0)
-      call('HSET', key, 'ended', 'expired', 'sealed', call('HLEN', P .. 'chunks:' .. owner))
-      account(owner, { pending = -pending, expired = pending })
-      add(expired, r[4], pending)
-    end
+    if r[1] and not r[2] then add(expired, r[3], end_owner(owner, 'expired')) end
   end
 end
 

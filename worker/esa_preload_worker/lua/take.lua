@@ -4,7 +4,8 @@
 -- Returns: {'batch', now, id, state, site, lane, attempt, first sent ms, sent ms, oldest ms, root or '', job or '', url...}
 --        | {'wait', ms, 1 to stay and ask again or 0 to leave, reason} | {'idle'}.
 -- States: 'sent' (call Create now), 'uncertain' (look the name up), 'created' (a plan is missing).
--- Whoever is told to leave is woken by the queue. O(batch).
+-- Whoever is told to leave is woken by the queue. O(batch); URLs that nobody wants any more are dropped on the way, a bounded
+-- number a call.
 local token, pump, new_id = ARGV[2], ARGV[3], ARGV[4]
 local STAY_MS = 250      -- nothing sleeps in an arq slot for longer
 local WAITERS = 2        -- enough to take the next token at once, few enough not to crowd Redis
@@ -13,11 +14,13 @@ local LEASE = setting('lease_ms')
 call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
 call('ZREM', P .. 'waiters', pump)
 
+local too_new -- what a later release wrote: left in place, and named when nothing else is to be done
+
 local function waiting(at, reason)
   local ms = math.max(1, math.ceil(at - now))
-  if ms > STAY_MS then
+  if ms > STAY_MS or too_new then
     arm_next()
-    return { 'wait', ms, 0, reason }
+    return too_new or { 'wait', ms, 0, reason }
   end
   if call('ZCARD', P .. 'waiters') >= WAITERS then return { 'wait', ms, 0, reason } end
   call('ZADD', P .. 'waiters', text(now + ms + 1000), pump)
@@ -46,55 +49,57 @@ end
 local mine = call('HMGET', P .. 'batch:' .. new_id, 'token', 'members')
 if mine[1] == token then return reply(new_id, urls_of(mine[2])) end -- the reply was lost and the call repeated
 
-local opens, why_closed = gate(CREATE)
-
 -- 1. What somebody began and did not end.
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, 8)) do
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, 20)) do
   local key = P .. 'batch:' .. id
   local b = call('HMGET', key, 'v', 'state', 'members')
+  local unreadable = readable(b[1], 'batch ' .. id)
   if not b[2] then
     call('ZREM', P .. 'leases', id)
-  elseif tonumber(b[1] or 1) <= VERSION and (b[2] ~= 'ready' or opens <= now) then
-    local state = b[2]
+  elseif unreadable then
+    too_new = unreadable
+    call('ZADD', P .. 'leases', text(now + LEASE), id)
+  else
     call('HINCRBY', key, 'attempt', 1)
-    if state == 'ready' then
-      state = 'sent'
-      spend(CREATE)
-      call('HSET', key, 'sent_at', text(now))
-      call('HSETNX', key, 'first_sent_at', text(now))
-    elseif state == 'sent' then
-      state = 'uncertain'
-    end
-    call('HSET', key, 'token', token, 'state', state)
+    call('HSET', key, 'token', token, 'state', b[2] == 'sent' and 'uncertain' or b[2])
     call('ZADD', P .. 'leases', text(now + LEASE), id)
     call_the_next()
     return reply(id, urls_of(b[3]))
   end
 end
 
--- 2. A new batch, when Create may be called.
+-- 2. A batch of the next site, when Create may be called.
+local look_at_most = 2000 -- entries a call, when most belong to nobody any more
+
 local function claim(site, lane)
   local id = site .. ':' .. lane
   local urls_key = P .. 'urls:' .. id
   local most, most_bytes = batch_max_urls(), setting('batch_max_bytes')
   local lengths, urls, members, counts, touched = {}, {}, {}, {}, {}
-  local bytes, oldest, raw, gone, full = 0, INF, 0, 0, false
+  local bytes, is_exact, oldest, raw, gone, full = 0, false, INF, 0, 0, false
   local weight = weight_of(site, lane)
   for b = 0, 2 do lengths[b] = call('LLEN', P .. 'band:' .. id .. ':' .. b) end
 
-  -- The form-encoded size: at most three bytes a character, counted exactly only where that bound does not fit.
+  -- The form-encoded size is three bytes a character at most; it is counted only when that bound no longer fits.
   local function encoded(url)
-    local bound = 3 * #url + 3
-    if bytes + bound <= most_bytes then return bound end
+    if not is_exact then return 3 * #url + 3 end
     local _, odd = string.gsub(url, '[^%w%-%._]', '')
     return #url + 2 * odd + 3
+  end
+  local function fits(url)
+    if #urls == 0 or bytes + encoded(url) <= most_bytes then return true end
+    if is_exact then return false end
+    is_exact, bytes = true, 0
+    for i = 1, #urls do bytes = bytes + encoded(urls[i]) end
+    return bytes + encoded(url) <= most_bytes
   end
 
   local function pop(band, want)
     local list = P .. 'band:' .. id .. ':' .. band
-    while want > 0 and not full do
+    while want > 0 and not full and look_at_most > 0 do
       local popped = call('LPOP', list, want)
       if not popped then return end
+      look_at_most = look_at_most - #popped
       local values = call('HMGET', urls_key, unpack(popped))
       local remove, seen = {}, {}
       for i, url in ipairs(popped) do
@@ -108,8 +113,7 @@ local function claim(site, lane)
             last = ended(owner)
             if not last then live[#live + 1] = owner end
           end
-          local size = #live > 0 and encoded(url) or 0
-          if #live > 0 and #urls > 0 and bytes + size > most_bytes then
+          if #live > 0 and not fits(url) then
             full = true -- give back what does not fit, in its order
             local rest = {}
             for j = #popped, i, -1 do rest[#rest + 1] = popped[j] end
@@ -124,7 +128,7 @@ local function claim(site, lane)
             add(touched, last, weight)
             if is_list(lane) then account(owners, { lists = -1 }) end
           else
-            bytes = bytes + size
+            bytes = bytes + encoded(url)
             if at < oldest then oldest = at end
             for _, owner in ipairs(live) do add(counts, owner, weight) end
             if #live < asked then value = in_band .. string.format('%.0f', at) .. ':' .. table.concat(live, ',') end
@@ -145,53 +149,80 @@ local function claim(site, lane)
   pop(1, room - math.min(lengths[2], math.ceil(room / 10)))
   for _, band in ipairs({ 2, 0, 1 }) do pop(band, most - #urls) end
 
-  local meta = P .. 'lane:' .. id
-  if raw > 0 then call('HINCRBY', meta, 'bytes', -raw) end
+  if raw > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', -raw) end
   account_site(site, { pending = -(#urls * weight + gone) })
   account_site(site, touched)
   return urls, members, counts, oldest, #urls * weight
 end
 
-for _ = 1, 20 do
-  if opens > now then
-    local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
-    if #first == 0 then break end
-    return waiting(math.max(opens, tonumber(first[2])), why_closed)
+local function send(id, site, urls)
+  call('ZADD', P .. 'leases', text(now + LEASE), id)
+  account_site(site, { batches = 1 })
+  rearm_site(site, true)
+  spend(CREATE)
+  if call('HEXISTS', P .. 'meta', 'blocked_code') == 1 then -- one batch at a time finds out whether the block is over
+    call('HSET', P .. 'meta', 'blocked_until', text(now + LEASE))
   end
+  call_the_next()
+  return reply(id, urls)
+end
+
+local function send_part(id, site)
+  local key = P .. 'batch:' .. id
+  call('LPOP', P .. 'parts:' .. site)
+  call('HINCRBY', key, 'attempt', 1)
+  call('HSET', key, 'token', token, 'state', 'sent', 'sent_at', text(now))
+  call('HSETNX', key, 'first_sent_at', text(now))
+  return send(id, site, urls_of(call('HGET', key, 'members')))
+end
+
+local function send_new(site, lane)
+  local urls, members, counts, oldest, count = claim(site, lane)
+  rearm_lane(site, lane, true)
+  if #urls == 0 then
+    rearm_site(site, true)
+    return nil
+  end
+  local owners = {}
+  for owner, n in pairs(counts) do
+    account(owner, { pending = -n, in_flight = n })
+    owners[#owners + 1] = owner .. ':' .. n
+  end
+  call('HSET', P .. 'batch:' .. new_id, 'v', VERSION, 'site', site, 'lane', lane, 'state', 'sent', 'token', token,
+    'attempt', 1, 'count', count, 'oldest_at', text(oldest), 'claimed_at', text(now), 'sent_at', text(now),
+    'first_sent_at', text(now), 'owners', table.concat(owners, ' '), 'members', table.concat(members, '\n'))
+  account_site(site, { in_flight = count })
+  return send(new_id, site, urls)
+end
+
+local opens, why_closed = gate(CREATE)
+while look_at_most > 0 do
   local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
   if #first == 0 then break end
   local site, turn_at = first[1], tonumber(first[2])
-  if turn_at >= now + 1 then return waiting(turn_at, 'not due') end
-  local lane = call('ZRANGE', P .. 'lanes:' .. site, 0, 0)[1]
-  if not lane then
-    call('ZREM', P .. 'ring', site)
+  if turn_at >= now + 1 and turn_at > opens then return waiting(turn_at, 'not due') end
+  if opens > now then return waiting(opens, why_closed) end
+  look_at_most = look_at_most - 1
+  local part = call('LINDEX', P .. 'parts:' .. site, 0)
+  local lane = not part and call('ZRANGE', P .. 'lanes:' .. site, 0, 0)[1]
+  local unreadable
+  if part then
+    unreadable = readable(call('HGET', P .. 'batch:' .. part, 'v'), 'batch ' .. part)
   else
-    local version = call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'v')
-    local unreadable = readable(version, 'lane ' .. lane .. ' of site ' .. site)
-    if unreadable then return unreadable end
-    local urls, members, counts, oldest, count = claim(site, lane)
-    if #urls == 0 then
-      rearm_lane(site, lane, true)
-      rearm_site(site, true)
-    else
-      local owners = {}
-      for owner, n in pairs(counts) do
-        account(owner, { pending = -n, in_flight = n })
-        owners[#owners + 1] = owner .. ':' .. n
-      end
-      call('HSET', P .. 'batch:' .. new_id, 'v', VERSION, 'site', site, 'lane', lane, 'state', 'sent', 'token', token,
-        'attempt', 1, 'count', count, 'oldest_at', text(oldest), 'claimed_at', text(now), 'sent_at', text(now),
-        'first_sent_at', text(now), 'owners', table.concat(owners, ' '), 'members', table.concat(members, '\n'))
-      call('ZADD', P .. 'leases', text(now + LEASE), new_id)
-      account_site(site, { batches = 1, in_flight = count })
-      rearm_lane(site, lane, true)
-      rearm_site(site, true)
-      spend(CREATE)
-      call_the_next()
-      return reply(new_id, urls)
-    end
+    unreadable = readable(call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'v'), 'lane ' .. lane .. ' of site ' .. site)
+  end
+  if unreadable then
+    too_new = unreadable
+    if lane then call('ZADD', P .. 'lanes:' .. site, text(now + LEASE), lane) end
+    rearm_site(site, true)
+    if part then call('ZADD', P .. 'ring', text(now + LEASE), site) end
+  else
+    local taken
+    if part then taken = send_part(part, site) else taken = send_new(site, lane) end
+    if taken then return taken end
   end
 end
 
+if look_at_most <= 0 then return waiting(now + 1, 'cleaning') end
 arm_next()
-return { 'idle' }
+return too_new or { 'idle' }
