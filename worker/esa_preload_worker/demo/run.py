@@ -229,7 +229,7 @@ def _valkey(logs: Path) -> Generator[Path]:
         embedded_socket(directory)
     except SettingsError:
         # TMPDIR is long and a socket's path must be short.
-        directory = Path(tempfile.mkdtemp(prefix="esap-", dir="/tmp"))
+        directory = Path(tempfile.mkdtemp(prefix="esa-preload-demo-", dir="/tmp"))
     try:
         with embedded_valkey(directory) as socket:
             yield socket
