@@ -86,8 +86,9 @@ def started(*options: str, temporary: Path) -> Generator[Started]:
         assert demo.process.returncode is not None
         assert demo.orphans() == []
     finally:
-        demo.process.kill()
-        demo.process.communicate()
+        # Only SIGTERM lets it stop what it started.
+        demo.process.terminate()
+        demo.end()
 
 
 def write_urls(path: Path, count: int, *more: str) -> Path:
