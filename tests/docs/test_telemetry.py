@@ -153,11 +153,16 @@ def _log_calls() -> Iterator[tuple[str, str, set[str]]]:
             for node in ast.walk(function):
                 if _is_log_call(node):
                     call = cast("ast.Call", node)
-                    level = cast("ast.Attribute", call.func).attr
+                    method = cast("ast.Attribute", call.func).attr
                     event = call.args[0]
                     assert isinstance(event, ast.Constant), f"{path}:{call.lineno}: the event is no constant"
                     assert len(call.args) == 1, f"{path}:{call.lineno}: facts are keys"
-                    yield str(event.value), level, _keys_of(call, function)
+                    # `exception` logs at error, with the traceback under that name.
+                    keys = _keys_of(call, function)
+                    if method == "exception":
+                        yield str(event.value), "error", keys | {"exception"}
+                    else:
+                        yield str(event.value), method, keys
 
 
 def _is_log_call(node: ast.AST) -> bool:
