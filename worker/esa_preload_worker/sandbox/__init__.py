@@ -11,6 +11,7 @@ from esa_preload_worker.sandbox.config import (
     SandboxConfig,
     WindowLimit,
 )
+from esa_preload_worker.sandbox.faults import Fault
 from esa_preload_worker.sandbox.server import Sandbox, serve
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_ACCESS_KEY_SECRET",
     "BucketLimit",
     "Credential",
+    "Fault",
     "ForeignJob",
     "Sandbox",
     "SandboxConfig",

@@ -6,14 +6,16 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from esa_preload_worker.sandbox.faults import EVERY_OPERATION as EVERY_OPERATION  # noqa: PLC0414 - of limits too
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from esa_preload_worker.sandbox.faults import Fault
 
 # Not a secret: it opens a simulated endpoint, and stands in the documentation.
 DEFAULT_ACCESS_KEY_ID = "sandbox"
 DEFAULT_ACCESS_KEY_SECRET = "sandbox-secret"  # noqa: S105 - see above
-
-EVERY_OPERATION = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,10 @@ class SandboxConfig:
         send_hint: a throttled reply carries ``x-acs-retry-after`` (milliseconds).
         latency_s: seconds that every call takes; half of them pass before it is decided, half after.
         jitter_s: up to so many seconds more, evenly distributed.
-        seed: of the jitter and of the ids.
+        faults: what goes wrong, and when; of several that strike a call the first does.
+        list_lag_s: seconds for which a new job is not found by List and Get, and a new plan is not listed.
+        clock_offset_s: seconds that the account's clock is ahead: of signatures, dates and creation times.
+        seed: of the jitter, of the faults and of the ids.
         max_jobs_per_site: jobs a site may hold, those of others included; ``None``: any number.
         url_quota_per_site: URLs a site may submit in one period; a new value starts a new period. ``None``: any number.
         quota_is_all_or_nothing: a list over the quota is refused whole, not only its excess.
@@ -111,6 +116,9 @@ class SandboxConfig:
     send_hint: bool = True
     latency_s: float = 0.0
     jitter_s: float = 0.0
+    faults: tuple[Fault, ...] = ()
+    list_lag_s: float = 0.0
+    clock_offset_s: float = 0.0
     seed: int = 0
     max_jobs_per_site: int | None = None
     url_quota_per_site: int | None = None
@@ -128,6 +136,8 @@ class SandboxConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.latency_s < math.inf, "latency_s must be 0 or more")
         _require(0 <= self.jitter_s < math.inf, "jitter_s must be 0 or more")
+        _require(0 <= self.list_lag_s < math.inf, "list_lag_s must be 0 or more")
+        _require(math.isfinite(self.clock_offset_s), "clock_offset_s must be a finite number")
         _require(_is_count(self.max_jobs_per_site), "max_jobs_per_site must be 0 or more")
         _require(_is_count(self.url_quota_per_site), "url_quota_per_site must be 0 or more")
         _require(_is_count(self.max_plans_per_job), "max_plans_per_job must be 0 or more")

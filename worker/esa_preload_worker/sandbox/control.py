@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 from esa_preload_worker.sandbox.config import BucketLimit, ForeignJob, RateLimit, SandboxConfig, WindowLimit
+from esa_preload_worker.sandbox.faults import Fault
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -27,9 +29,11 @@ def jobs_document(account: Account) -> list[Body]:
     return [_job_document(account, job) for job in account.all_jobs()]
 
 
-def stats_document(account: Account, calls: Mapping[str, Counter[str]]) -> Body:
+def stats_document(account: Account, calls: Mapping[str, Counter[str]], faults: Mapping[str, int]) -> Body:
     """
-    Return the counts of a sandbox: calls by operation and code (``OK`` for a success), jobs, planned URLs.
+    Return the counts of a sandbox: calls by operation and code (``OK`` for a success), faults by kind, jobs, planned URLs.
+
+    A call counts by how it was committed, whatever became of its reply, and not at all when a fault kept it from that.
 
     A URL counts as planned once for every plan ever made for it; at most 1,000 of those planned more than once are
     listed. Cost: linear in the URLs kept.
@@ -39,6 +43,7 @@ def stats_document(account: Account, calls: Mapping[str, Counter[str]]) -> Body:
     repeated = {key: count for key, count in planned.items() if count > 1}
     return {
         "calls": {operation: dict(codes) for operation, codes in calls.items()},
+        "faults": dict(faults),
         "jobs": sum(not job.is_deleted for job in jobs),
         "jobs_created": account.jobs_created,
         "jobs_deleted": account.jobs_deleted,
@@ -61,6 +66,9 @@ def config_document(config: SandboxConfig) -> Body:
         "send_hint": config.send_hint,
         "latency_s": config.latency_s,
         "jitter_s": config.jitter_s,
+        "faults": [asdict(fault) for fault in config.faults],
+        "list_lag_s": config.list_lag_s,
+        "clock_offset_s": config.clock_offset_s,
         "max_jobs_per_site": config.max_jobs_per_site,
         "max_plans_per_job": config.max_plans_per_job,
         "max_urls_per_list": config.max_urls_per_list,
@@ -247,11 +255,51 @@ def _limit(value: object, name: str) -> RateLimit | None:
     raise ControlError(f"{name} must have rate_per_s and burst, or calls and window_s, or be null")
 
 
+def _faults(value: object, name: str) -> tuple[Fault, ...]:
+    if not isinstance(value, list):
+        raise ControlError(f"{name} must be an array of faults")
+    return tuple(_fault(item, f"{name}[{i}]") for i, item in enumerate(cast("list[object]", value)))
+
+
+def _fault(value: object, name: str) -> Fault:
+    given = _object(value, name)
+    unknown = given.keys() - _FAULT_FIELDS.keys()
+    if unknown or "kind" not in given:
+        raise ControlError(f"{name} must have a kind, and may have {', '.join(_FAULT_FIELDS)}")
+    fields: dict[str, Any] = {
+        field: _FAULT_FIELDS[field](item, f"{name}.{field}") for field, item in given.items()
+    }
+    try:
+        return Fault(**fields)
+    except ValueError as error:
+        raise ControlError(f"{name}: {error}") from error
+
+
+def _wholes(value: object, name: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise ControlError(f"{name} must be an array of whole numbers")
+    return tuple(_whole(item, name) for item in cast("list[object]", value))
+
+
+_FAULT_FIELDS: Mapping[str, Callable[[object, str], object]] = {
+    "kind": _text,
+    "operation": _text,
+    "probability": _number,
+    "calls": _wholes,
+    "first": _whole,
+    "delay_s": _number,
+    "status": _whole,
+    "code": _text,
+}
+
 _FIELDS: Mapping[str, Callable[[object, str], object]] = {
     "limits": _limits,
     "send_hint": _boolean,
     "latency_s": _number,
     "jitter_s": _number,
+    "faults": _faults,
+    "list_lag_s": _number,
+    "clock_offset_s": _number,
     "max_jobs_per_site": _whole_or_none,
     "max_plans_per_job": _whole_or_none,
     "max_urls_per_list": _whole,

@@ -34,11 +34,13 @@ class Call:
 
     Attributes:
         base_url: where the caller reached the sandbox, without a slash at the end.
+        most_plans: so many plans can be made; ``None``: as many as the job may have.
     """
 
     query: Mapping[str, str]
     form: Mapping[str, str]
     base_url: str
+    most_plans: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def _create_job(account: Account, call: Call) -> Body:
 
 
 def _get_job(account: Account, call: Call) -> Body:
-    job = account.job(_object_id(call.query))
+    job = account.listed_job(_object_id(call.query))
     return _job_body(account, call, job, created_at=_beijing_time(job.created_s), error_info=_free_text(job))
 
 
@@ -99,7 +101,7 @@ def _delete_job(account: Account, call: Call) -> Body:
 def _create_plans(account: Account, call: Call) -> Body:
     job_id = _object_id(call.query)
     orders = _orders(_required(call.form, "Executions"))
-    made, failed = account.create_plans(job_id, orders)
+    made, failed = account.create_plans(job_id, orders, most=call.most_plans)
     return {
         "TotalCount": len(orders),
         "SuccessCount": len(made),
@@ -110,7 +112,7 @@ def _create_plans(account: Account, call: Call) -> Body:
 
 
 def _list_plans(account: Account, call: Call) -> Body:
-    plans = account.job(_object_id(call.query)).plans.values()
+    plans = account.plans_of_job(_object_id(call.query))
     return {"TotalCount": len(plans), "Executions": [_plan_body(account, plan) for plan in plans]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,14 +37,36 @@ class Plan:
 
     Slice *k* runs ``k * interval_s`` after the start, and the plan is finished one interval after the last. Past
     ``EndTime`` no slice runs: what is left over stays undone. Neither is documented; both are the inferred reading.
+
+    Attributes:
+        made_s: when it was made, by the clock that no offset moves.
     """
 
-    __slots__ = ("_first_s", "_is_stopped", "_slices_before", "_url_count", "job_id", "order", "plan_id")
+    __slots__ = (
+        "_first_s",
+        "_is_stopped",
+        "_slices_before",
+        "_url_count",
+        "job_id",
+        "made_s",
+        "order",
+        "plan_id",
+    )
 
-    def __init__(self, *, plan_id: str, job_id: str, order: Order, url_count: int, now_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        plan_id: str,
+        job_id: str,
+        order: Order,
+        url_count: int,
+        now_s: float,
+        made_s: float = -math.inf,
+    ) -> None:
         self.plan_id = plan_id
         self.job_id = job_id
         self.order = order
+        self.made_s = made_s
         self._url_count = url_count
         self._first_s = now_s if order.start_s is None else max(now_s, order.start_s)
         self._slices_before = 0

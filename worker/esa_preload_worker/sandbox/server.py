@@ -19,6 +19,7 @@ from aiohttp import ClientPayloadError, web
 
 from esa_preload_worker.sandbox import control, replies
 from esa_preload_worker.sandbox.config import ForeignJob, SandboxConfig
+from esa_preload_worker.sandbox.faults import FAILED_FILE, Fault, Faults
 from esa_preload_worker.sandbox.forms import decode_pairs
 from esa_preload_worker.sandbox.limits import Limits, hint_ms
 from esa_preload_worker.sandbox.operations import (
@@ -30,6 +31,7 @@ from esa_preload_worker.sandbox.operations import (
     operation_of,
 )
 from esa_preload_worker.sandbox.replies import ApiError, Body
+from esa_preload_worker.sandbox.spoil import spoiled
 from esa_preload_worker.sandbox.state import Account
 from esa_preload_worker.sandbox.verify import Verifier
 
@@ -41,6 +43,9 @@ _CONTROL = "/_sandbox/"
 _FAILED_FILE = re.compile(r"/failed/([0-9a-f]{24})\.txt")
 # Actions that do not exist are counted together: their names are the caller's to invent.
 _UNKNOWN_OPERATION = "unknown"
+# A reply that drips or lingers must not hold up the end.
+_SHUTDOWN_S = 1.0
+_ELSEWHERE = "https://files.example"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,10 @@ class _Received:
     @property
     def action(self) -> str:
         return self.headers.get("x-acs-action", "")
+
+    @property
+    def operation(self) -> str:
+        return self.action if self.action in OPERATIONS else _UNKNOWN_OPERATION
 
     @property
     def base_url(self) -> str:
@@ -92,7 +101,7 @@ class Sandbox:
         Args:
             host: control routes are served on a loopback address only.
             port: 0 for a free one.
-            clock: UNIX seconds; of plans, limits, signatures and creation times alike.
+            clock: UNIX seconds; of limits as it is, of plans, signatures and creation times with the configured offset.
         """
         self._config = config or SandboxConfig()
         self._host = host
@@ -103,12 +112,16 @@ class Sandbox:
         self._verifier = Verifier(self._config.credentials)
         self._calls: dict[str, Counter[str]] = {}
         self._jitter = Random(self._config.seed)  # noqa: S311 - a simulation, reproducible
+        self._faults = Faults(self._config.faults, Random(self._config.seed).random)  # noqa: S311 - see above
+        self._struck: Counter[str] = Counter()
         self._runner: web.ServerRunner | None = None
         self.account = Account(self._config, clock)
 
     async def __aenter__(self) -> Self:
         """Listen; on return calls are answered."""
-        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), handle_signals=False)
+        self._runner = web.ServerRunner(
+            web.Server(self._handle, access_log=None), handle_signals=False, shutdown_timeout=_SHUTDOWN_S
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port, backlog=1024).start()
@@ -145,13 +158,15 @@ class Sandbox:
         """
         Change fields of the configuration from the next call on.
 
-        A new limit starts full; a new quota starts a new period. ``seed`` and ``foreign_jobs`` only matter at the start.
+        A new limit starts full; a new quota starts a new period; a new fault counts calls from now on. ``seed`` and
+        ``foreign_jobs`` only matter at the start.
 
         Raises:
             ValueError: a value is out of range; nothing was changed.
         """
         config = dataclasses.replace(self._config, **changes)
         self._limits.change(config.limits, tuple(OPERATIONS), self._clock())
+        self._faults.change(config.faults)
         self._verifier.change(config.credentials)
         self.account.change(config)
         self._config = config
@@ -166,7 +181,7 @@ class Sandbox:
 
     def stats(self) -> Body:
         """Return what ``GET /_sandbox/stats`` returns."""
-        return control.stats_document(self.account, self._calls)
+        return control.stats_document(self.account, self._calls, self._struck)
 
     # -- a call: receive, decide and commit, reply ------------------------------------------------------------------------
 
@@ -177,7 +192,7 @@ class Sandbox:
         if path.startswith(_CONTROL) and self._has_control:
             return await self._handle_control(request, path)
         if request.method == "GET" and (match := _FAILED_FILE.fullmatch(path)):
-            return self._failed_file(match[1])
+            return await self._handle_failed_file(request, match[1])
         return self._respond(_refusal(_not_served(), request.host))
 
     async def _handle_call(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -186,19 +201,30 @@ class Sandbox:
 
         The steps stand apart so that a fault can come between them: nothing is decided before :meth:`_receive` has
         returned, everything is committed when :meth:`_commit` has, and only then is there a reply to send, to delay
-        or to lose.
+        or to lose. Which fault strikes is asked here, once a call.
         """
         half_latency_s = self._latency_s() / 2
         try:
             received = await self._receive(request)
         except ApiError as error:
             return self._respond(_refusal(error, request.host))
+        fault = self._strike(received.operation)
+        if before_s := half_latency_s + _delay_before_s(fault):
+            await asyncio.sleep(before_s)
+        outcome = self._commit(received, fault) if fault is None or fault.commits else _broken(fault)
         if half_latency_s:
             await asyncio.sleep(half_latency_s)
-        outcome = self._commit(received)
-        if half_latency_s:
-            await asyncio.sleep(half_latency_s)
-        return self._respond(outcome)
+        if fault is None:
+            return self._respond(outcome)
+        if fault.kind == "error_after":
+            outcome = _broken(fault)
+        return await spoiled(request, self._respond(outcome), fault)
+
+    def _strike(self, operation: str) -> Fault | None:
+        fault = self._faults.next(operation)
+        if fault is not None:
+            self._struck[fault.kind] += 1
+        return fault
 
     async def _receive(self, request: web.BaseRequest) -> _Received:
         return _Received(
@@ -208,41 +234,40 @@ class Sandbox:
             body=await _read(request, self._config.max_body_bytes),
         )
 
-    def _commit(self, received: _Received) -> _Outcome:
+    def _commit(self, received: _Received, fault: Fault | None) -> _Outcome:
         """Decide a call and do what it asks, at once: nothing here awaits."""
-        operation_name = received.action if received.action in OPERATIONS else _UNKNOWN_OPERATION
-        codes = self._calls.setdefault(operation_name, Counter())
+        codes = self._calls.setdefault(received.operation, Counter())
         try:
-            body = self._run(received)
+            body = self._run(received, fault)
         except ApiError as error:
             codes[error.code] += 1
             return _refusal(error, received.headers.get("host", ""))
         codes["OK"] += 1
         return _Outcome(status=200, body={"RequestId": replies.new_request_id()} | body)
 
-    def _run(self, received: _Received) -> Body:
+    def _run(self, received: _Received, fault: Fault | None) -> Body:
         operation = self._admit(received)
         query = received.target.partition("?")[2].encode("utf-8", "surrogateescape")
         call = Call(
             query=decode_parameters(decode_pairs(query)),
             form=decode_parameters(decode_pairs(received.body)),
-            base_url=received.base_url,
+            base_url=_ELSEWHERE if fault and fault.kind == "file_elsewhere" else received.base_url,
+            most_plans=0 if fault and fault.kind == "plan_failed" else None,
         )
         return operation.run(self.account, call)
 
     def _admit(self, received: _Received) -> Operation:
-        now_s = self._clock()
         if self._config.verify_signatures:
             self._verifier.verify(
                 method=received.method,
                 target=received.target,
                 headers=received.headers,
                 body=received.body,
-                now_s=now_s,
+                now_s=self.account.now_s(),
             )
         version = received.headers.get("x-acs-version", "")
         operation = operation_of(received.action, version=version, method=received.method)
-        wait_s = self._limits.admit(received.action, now_s)
+        wait_s = self._limits.admit(received.action, self._clock())
         if wait_s is not None:
             raise replies.too_many_requests(
                 retry_after_ms=hint_ms(wait_s) if self._config.send_hint else None
@@ -253,7 +278,7 @@ class Sandbox:
         headers = {
             "Content-Type": "application/json;charset=utf-8",
             # By the sandbox's clock: a client whose clock is off learns from it by how much.
-            "Date": _http_date(int(self._clock())),
+            "Date": _http_date(int(self.account.now_s())),
             "x-acs-request-id": outcome.body["RequestId"],
         }
         if outcome.retry_after_ms is not None:
@@ -267,6 +292,15 @@ class Sandbox:
         return self._config.latency_s + self._jitter.uniform(0, self._config.jitter_s)
 
     # -- beside the API -----------------------------------------------------------------------------------------------------
+
+    async def _handle_failed_file(self, request: web.BaseRequest, job_id: str) -> web.StreamResponse:
+        fault = self._strike(FAILED_FILE)
+        if fault is None:
+            return self._failed_file(job_id)
+        await asyncio.sleep(_delay_before_s(fault))
+        if fault.kind in {"error_before", "error_after", "refuse"}:
+            return web.Response(status=fault.http_status, text="No such file.\n")
+        return await spoiled(request, self._failed_file(job_id), fault)
 
     def _failed_file(self, job_id: str) -> web.Response:
         job = self.account.known_job(job_id)
@@ -343,6 +377,15 @@ def _refusal(error: ApiError, host: str) -> _Outcome:
         },
         retry_after_ms=error.retry_after_ms,
     )
+
+
+def _broken(fault: Fault) -> _Outcome:
+    """Return the reply that *fault* puts in the place of ESA's."""
+    return _refusal(ApiError(fault.http_status, fault.error_code, "A fault of the sandbox."), "")
+
+
+def _delay_before_s(fault: Fault | None) -> float:
+    return fault.delay_s if fault is not None and fault.kind == "slow_before" else 0.0
 
 
 @functools.lru_cache(maxsize=4)

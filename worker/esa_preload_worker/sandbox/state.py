@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from random import Random
@@ -23,6 +24,7 @@ class Job:
     One preload job.
 
     Attributes:
+        made_s: when it was made, by the clock that no offset moves.
         url_text: the list as it was received; empty when it was forgotten to save memory.
         plans: those that were not deleted, by id.
         plans_made: every plan there ever was.
@@ -38,6 +40,7 @@ class Job:
     url_text: str
     url_count: int
     domains: tuple[str, ...]
+    made_s: float = -math.inf
     refused: tuple[Refusal, ...] = ()
     plans: dict[str, Plan] = field(default_factory=dict[str, Plan])
     plans_made: int = 0
@@ -87,7 +90,7 @@ class Account:
 
     def now_s(self) -> float:
         """Return the account's time, UNIX seconds."""
-        return self._clock()
+        return self._clock() + self.config.clock_offset_s
 
     def change(self, config: SandboxConfig) -> None:
         """Follow *config* from now on. A new quota starts a new period; jobs over a new cap stay."""
@@ -150,17 +153,25 @@ class Account:
             raise replies.job_not_found()
         return job
 
+    def listed_job(self, job_id: str) -> Job:
+        """Return a job as :meth:`job` does, but for one that is too new to be shown."""
+        job = self.job(job_id)
+        if not self._is_listed(job.made_s):
+            raise replies.job_not_found()
+        return job
+
     def known_job(self, job_id: str) -> Job | None:
         """Return a job that was made, deleted or not, or ``None``."""
         return self._jobs.get(job_id)
 
     def jobs_of_site(self, site_id: int, *, start_ms: int | None, end_ms: int | None) -> list[Job]:
-        """Return a site's jobs that were created in the window, both ends included, in the configured order."""
+        """Return a site's jobs that were created in the window, ends included, and are shown yet, in the configured order."""
         self.require_site(site_id)
         jobs = [
             job
             for job in self._sites.get(site_id, {}).values()
-            if (start_ms is None or job.created_s * 1000 >= start_ms)
+            if self._is_listed(job.made_s)
+            and (start_ms is None or job.created_s * 1000 >= start_ms)
             and (end_ms is None or job.created_s * 1000 <= end_ms)
         ]
         jobs.sort(key=lambda job: job.created_s)
@@ -182,14 +193,20 @@ class Account:
 
     # -- plans --------------------------------------------------------------------------------------------------------
 
-    def create_plans(self, job_id: str, orders: Sequence[Order]) -> tuple[list[Plan], list[Order]]:
-        """Add plans to a job; return those made, and the orders beyond the number of plans that a job may have."""
+    def create_plans(
+        self, job_id: str, orders: Sequence[Order], *, most: int | None = None
+    ) -> tuple[list[Plan], list[Order]]:
+        """Add plans to a job, *most* of them; return those made, and the orders beyond what it may have."""
         job = self.job(job_id)
-        room = len(orders)
+        room = len(orders) if most is None else min(most, len(orders))
         if self.config.max_plans_per_job is not None:
-            room = max(0, self.config.max_plans_per_job - len(job.plans))
+            room = max(0, min(room, self.config.max_plans_per_job - len(job.plans)))
         now_s = self.now_s()
         return [self._add_plan(job, order, now_s=now_s) for order in orders[:room]], list(orders[room:])
+
+    def plans_of_job(self, job_id: str) -> list[Plan]:
+        """Return the plans of a job that are shown yet."""
+        return [plan for plan in self.job(job_id).plans.values() if self._is_listed(plan.made_s)]
 
     def plan(self, plan_id: str) -> Plan:
         """Return a plan, or raise ``InvalidExecution.NotFound``."""
@@ -256,6 +273,7 @@ class Account:
             name=name,
             insert_way=insert_way,
             created_s=self.now_s(),
+            made_s=self._clock(),
             url_text=url_text,
             url_count=url_count,
             domains=domains,
@@ -280,11 +298,19 @@ class Account:
 
     def _add_plan(self, job: Job, order: Order, *, now_s: float) -> Plan:
         plan = Plan(
-            plan_id=self._new_id(), job_id=job.job_id, order=order, url_count=job.url_submitted, now_s=now_s
+            plan_id=self._new_id(),
+            job_id=job.job_id,
+            order=order,
+            url_count=job.url_submitted,
+            now_s=now_s,
+            made_s=self._clock(),
         )
         job.plans[plan.plan_id] = self._plans[plan.plan_id] = plan
         job.plans_made += 1
         return plan
+
+    def _is_listed(self, made_s: float) -> bool:
+        return made_s <= self._clock() - self.config.list_lag_s
 
     def _new_id(self) -> str:
         self._ids_made += 1
