@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-BLOCK_REASONS = ("credentials", "signature", "permission", "unknown_site", "request")
+import re
 
-_BY_START = (
-    ("no_credentials", "credentials"),
-    ("InvalidAccessKeyId", "credentials"),
-    ("InvalidSecurityToken", "credentials"),
-    ("InvalidAccount", "credentials"),
-    ("Signature", "signature"),
-    ("IncompleteSignature", "signature"),
-    ("InvalidTimeStamp", "signature"),
-    ("IllegalTimestamp", "signature"),
-    ("Forbidden", "permission"),
-    ("NoPermission", "permission"),
-    ("InvalidUid", "permission"),
-    ("SiteNotFound", "unknown_site"),
-    ("InvalidSite", "unknown_site"),
+BLOCK_REASONS = ("credentials", "signature", "permission", "unknown_site", "account", "quota", "request")
+
+_BY_CODE = (
+    (re.compile(r"no_credentials|(Invalid|Missing)AccessKey|.*SecurityToken|ExpiredToken"), "credentials"),
+    (re.compile(r"Signature|(Incomplete|Invalid|Unsupported)Signature"), "signature"),
+    (re.compile(r"InvalidTimeStamp|IllegalTimestamp|RequestTimeTooSkewed", re.IGNORECASE), "signature"),
+    (re.compile(r"Forbidden|NoPermission|AccessDenied|Unauthorized|InvalidUid"), "permission"),
+    (re.compile(r"SiteNotFound|InvalidSite|Site\.Not|MissingSiteId"), "unknown_site"),
+    (
+        re.compile(r"InvalidAccount|InvalidUser|UserDisable|Account\.|OutOfDebt|.*(Arrearage|InDebt)"),
+        "account",
+    ),
+    (re.compile(r".*QuotaExce"), "quota"),
 )
 
 
 def block_reason(code: str) -> str:
     """Return the reason that *code* of ESA belongs to; ``request`` for every code that is none of the others."""
-    return next((reason for start, reason in _BY_START if code.startswith(start)), "request")
+    return next((reason for codes, reason in _BY_CODE if codes.match(code)), "request")

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from esa_preload_worker.ledger import Batch, Verdict
     from esa_preload_worker.settings import Settings
 
+LIST_JOBS = "ListScheduledPreloadJobs"
+LIST_PLANS = "ListScheduledPreloadExecutions"
+
 REASONS = {
     "InvalidUrl": "invalid_url",
     "InvalidDomain": "invalid_domain",
@@ -59,10 +62,14 @@ LOOK_UP_EVERY_MS = 1_000
 
 BUSY_MS = 2_000
 JOB_CAP_MS = 60_000
-UNCERTAIN_PLAN_MS = 1_000
+LIST_PLANS_EVERY_MS = 1_000
+"""How often the plans of a job are listed until the plan is found, or surely does not exist."""
 
 _PLAN_SPARE_S = 3_600
 """A default plan ends this long after it should be done: what ESA does with URLs left over at the end is not documented."""
+_PLAN_MAX_S = 10 * 366 * 86_400
+_LAST = datetime(9999, 12, 31, tzinfo=UTC)
+"""No plan ends later: an interval of 2**31 s must not reach beyond what a date can hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +92,12 @@ class Timing:
 
 def surely_absent_at_ms(batch: Batch, timing: Timing) -> int:
     """Return the moment from which a job that is not listed does not exist."""
-    return batch.sent_ms + timing.call_timeout_ms + timing.list_lag_ms
+    return absent_from_ms(batch.sent_ms, timing)
+
+
+def absent_from_ms(sent_ms: int, timing: Timing) -> int:
+    """Return the moment from which what a call of *sent_ms* may have made does not exist unless it is listed."""
+    return sent_ms + timing.call_timeout_ms + timing.list_lag_ms
 
 
 def order_plan(lane: str, url_count: int, settings: Settings, now: datetime) -> PlanOrder:
@@ -98,8 +110,11 @@ def order_plan(lane: str, url_count: int, settings: Settings, now: datetime) -> 
     interval_s = plan.interval_s or settings.plan_interval
     slice_len = plan.slice_len or settings.plan_slice
     start = max(plan.start or now, now)
-    needed = timedelta(seconds=math.ceil(url_count / slice_len) * interval_s + _PLAN_SPARE_S)
-    return PlanOrder(start=start, end=plan.end or start + needed, interval_s=interval_s, slice_len=slice_len)
+    needed_s = math.ceil(url_count / slice_len) * interval_s + _PLAN_SPARE_S
+    end = plan.end or start + min(
+        timedelta(seconds=min(needed_s, _PLAN_MAX_S)), max(_LAST - start, timedelta())
+    )
+    return PlanOrder(start=start, end=end, interval_s=interval_s, slice_len=slice_len)
 
 
 def moment(at_ms: int) -> datetime:
@@ -167,7 +182,7 @@ def judge_job(
     )
     missing = max(0, job.url_count - job.url_submitted)
     kinds = error_kinds(job.error_info)
-    if not missing and not job.error_info:
+    if job.url_submitted and not missing and not job.error_info:
         return done
     quota = "QuotaExcess" in kinds
     if quota:
@@ -222,16 +237,16 @@ def _verdict_of(kind: str) -> tuple[Verdict, str, str]:
     return ("pending", "", "") if kind == "QuotaExcess" else ("refused", REASONS[kind], kind)
 
 
-def after_create_error(batch: Batch, error: EsaError) -> Settlement:
-    """Decide what follows from a Create that did not succeed."""
+def after_create_error(batch: Batch, error: EsaError, *, sent_ms: int) -> Settlement:
+    """Decide what follows from a Create, sent at *sent_ms*, that did not succeed."""
     match error:
         case ThrottledError():
-            throttle = Throttle(operation=CREATE_JOB, sent_ms=batch.sent_ms, hint_ms=_ms(error.retry_after_s))
+            throttle = Throttle(operation=CREATE_JOB, sent_ms=sent_ms, hint_ms=_ms(error.retry_after_s))
             return replace(_again(batch, "throttled"), throttle=throttle)
         case NotSentError():
             return replace(_again(batch, "not_sent"), unreachable=True)
         case UncertainError():
-            return Settlement(what="defer", outcome="uncertain", state="uncertain", delay_ms=LOOK_UP_EVERY_MS)
+            return look_again(LOOK_UP_EVERY_MS)
         case SiteBusyError():
             return replace(
                 _again(batch, "busy", BUSY_MS), site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True)
@@ -244,7 +259,7 @@ def after_create_error(batch: Batch, error: EsaError) -> Settlement:
             block = _block(error)
             return replace(_again(batch, "blocked", block.probe_ms), block=block)
         case SizeError() if len(batch.urls) > 1:
-            return replace(_again(batch, "too_large"), size_limit=len(batch.urls) // 2)
+            return replace(_smaller(batch, error), size_limit=len(batch.urls) // 2)
         case _ if len(batch.urls) > 1:
             return Settlement(what="split", outcome="split", code=error.code)
         case SizeError():
@@ -261,38 +276,105 @@ def after_create_error(batch: Batch, error: EsaError) -> Settlement:
             return replace(_again(batch, "blocked", block.probe_ms), block=block)
 
 
-def after_plan_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Timing) -> Settlement:
-    """Decide what follows from a plan that was not created; the job exists."""
-    later = Settlement(what="defer", outcome="uncertain", state="created", delay_ms=UNCERTAIN_PLAN_MS)
+def look_again(delay_ms: int) -> Settlement:
+    """Look the batch's name up (again) in *delay_ms*: whether it became a job is not known."""
+    return Settlement(what="defer", outcome="uncertain", state="uncertain", delay_ms=delay_ms)
+
+
+def not_found(batch: Batch, *, now_ms: int, timing: Timing) -> Settlement | None:
+    """Decide what follows from a look-up without result; ``None``: there surely is no job, create it."""
+    left_ms = surely_absent_at_ms(batch, timing) - now_ms
+    return look_again(min(left_ms, LOOK_UP_EVERY_MS)) if left_ms > 0 else None
+
+
+def no_plan_listed(plan_sent_ms: int, *, now_ms: int, timing: Timing) -> Settlement | None:
+    """Decide what follows from a list without a plan, when one may be on its way; ``None``: create it."""
+    left_ms = absent_from_ms(plan_sent_ms, timing) - now_ms
+    return _plan_later(min(left_ms, LIST_PLANS_EVERY_MS)) if left_ms > 0 else None
+
+
+def after_look_up_error(error: EsaError, *, sent_ms: int) -> Settlement:
+    """Decide what follows from a look-up that failed: what Create did is still not known."""
+    later = look_again(LOOK_UP_EVERY_MS)
+    return _after_transient(later, error, operation=LIST_JOBS, sent_ms=sent_ms) or later
+
+
+def after_plan_error(
+    batch: Batch, error: EsaError, *, judged: Settlement, operation: str, sent_ms: int, timing: Timing
+) -> Settlement:
+    """
+    Decide what follows from a plan that was not created; the job exists.
+
+    Args:
+        judged: how the URLs end if the plan is created.
+        operation: the one that failed, sent at *sent_ms*: listing the plans, or creating one.
+    """
+    later = _plan_later(LIST_PLANS_EVERY_MS)
+    if waits := _after_transient(later, error, operation=operation, sent_ms=sent_ms):
+        return waits
+    match error:
+        case UncertainError():
+            return later
+        case NotFoundError() if sent_ms < surely_absent_at_ms(batch, timing):
+            return later
+        case NotFoundError():
+            return replace(
+                judged,
+                outcome="requeued",
+                verdict="pending",
+                reason="",
+                code="",
+                list_ends=None,
+                site_ok=False,
+                went_well=(),
+            )
+        case _:
+            return plan_failed(batch, judged, error.code)
+
+
+def _plan_later(delay_ms: int) -> Settlement:
+    return Settlement(what="defer", outcome="uncertain", state="created", delay_ms=delay_ms)
+
+
+def _after_transient(
+    later: Settlement, error: EsaError, *, operation: str, sent_ms: int
+) -> Settlement | None:
+    """Return *later* with what an error tells about more than the batch; ``None`` when it tells nothing of the kind."""
     match error:
         case ThrottledError():
-            throttle = Throttle(operation=CREATE_PLANS, sent_ms=sent_ms, hint_ms=_ms(error.retry_after_s))
+            throttle = Throttle(operation=operation, sent_ms=sent_ms, hint_ms=_ms(error.retry_after_s))
             return replace(later, outcome="throttled", throttle=throttle)
         case NotSentError():
             return replace(later, outcome="not_sent", unreachable=True)
-        case UncertainError():
-            return later
         case SiteBusyError() | JobCapError():
-            return replace(
-                later,
-                outcome="busy",
-                delay_ms=BUSY_MS,
-                site_wait=SiteWait(reason="busy", ms=BUSY_MS, grows=True),
-            )
+            wait = SiteWait(reason="busy", ms=BUSY_MS, grows=True)
+            return replace(later, outcome="busy", delay_ms=BUSY_MS, site_wait=wait)
         case BlockedError():
             block = _block(error)
             return replace(later, outcome="blocked", block=block, delay_ms=block.probe_ms)
-        case NotFoundError():
-            if batch.now_ms < batch.sent_ms + timing.call_timeout_ms + timing.list_lag_ms:
-                return later
-            return Settlement(what="end", outcome="requeued", verdict="pending")
         case _:
-            return plan_failed(error.code)
+            return None
 
 
-def plan_failed(code: str) -> Settlement:
-    """The plan can't be made: the URLs are refused, and the caller deletes the job."""
-    return Settlement(what="end", outcome="refused", verdict="refused", reason="plan_failed", code=code)
+def plan_failed(batch: Batch, judged: Settlement, code: str) -> Settlement:
+    """The plan can't be made: what ESA had taken is refused, the rest ends as *judged*; the caller deletes the job."""
+    failed = replace(
+        judged,
+        outcome="refused",
+        verdict="refused",
+        reason="plan_failed",
+        code=code,
+        site_ok=False,
+        went_well=(),
+    )
+    if judged.list_ends is None:
+        return failed
+    the_list = (batch.urls[0], "plan_failed", code)
+    return replace(
+        failed,
+        list_ends={"refused": sum(judged.list_ends.values())},
+        list_failed=(*judged.list_failed, the_list)[-LIST_FAILED_MAX:],
+    )
 
 
 def put_off(batch: Batch, delay_ms: int) -> Settlement:
@@ -309,7 +391,7 @@ def hand_back(batch: Batch) -> Settlement:
 
 def hand_over() -> Settlement:
     """Leave a batch in the middle of a call, at a shutdown: its outcome is open."""
-    return Settlement(what="defer", outcome="uncertain", state="uncertain")
+    return look_again(0)
 
 
 def _again(batch: Batch, outcome: str, delay_ms: int = 0) -> Settlement:
@@ -317,6 +399,13 @@ def _again(batch: Batch, outcome: str, delay_ms: int = 0) -> Settlement:
     if batch.is_part:
         return Settlement(what="defer", outcome=outcome, state="ready", delay_ms=delay_ms)
     return Settlement(what="end", outcome=outcome, verdict="pending")
+
+
+def _smaller(batch: Batch, error: EsaError) -> Settlement:
+    """Too large: back to the lane, of which less is claimed next time; a part does not go back, so it is split."""
+    if batch.is_part:
+        return Settlement(what="split", outcome="split", code=error.code)
+    return _again(batch, "too_large")
 
 
 def _block(error: BlockedError) -> Block:

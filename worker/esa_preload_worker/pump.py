@@ -14,8 +14,7 @@ from redis.exceptions import RedisError
 from esa_preload_worker import decisions
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import Batch, Settled, Wait
-from esa_preload_worker.logs import get_logger
-from esa_preload_worker.report import report
+from esa_preload_worker.report import report, report_lost
 from esa_preload_worker.submit import Submission
 
 if TYPE_CHECKING:
@@ -26,10 +25,12 @@ if TYPE_CHECKING:
     from esa_preload_worker.metrics import Metrics
     from esa_preload_worker.submit import Submitter
 
-log = get_logger()
-
 PUMP_S = 15.0
 """An arq job ends after about this long: short of any time-out of arq, long enough that its own cost does not count."""
+
+
+HAND_OVER_S = 2.0
+"""A shutdown waits this long for Redis; beyond it the lease runs out by itself."""
 
 
 def new_id() -> str:
@@ -61,45 +62,45 @@ class Pump:
         ends_at = self._clock() + PUMP_S
         pump_id = secrets.token_hex(6)
         settled = 0
-        asked_at = self._clock()
-        taken = await self._ledger.take(token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id())
+        taken = await self._take(pump_id)
         while taken is not None:
             if isinstance(taken, Wait):
                 if not taken.stay or self.is_stopping:
                     break
                 await asyncio.sleep(taken.ms / 1000)
-                asked_at = self._clock()
-                taken = await self._ledger.take(
-                    token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id()
-                )
+                taken = await self._take(pump_id)
                 continue
-            self._leases.hold(taken, since=asked_at)
-            asked_at = self._clock()
-            taken = await self._work(taken, pump_id, more=not self.is_stopping and asked_at < ends_at)
+            taken = await self._work(taken, pump_id, ends_at)
             settled += 1
         return settled
 
-    async def _work(self, batch: Batch, pump_id: str, *, more: bool) -> Batch | Wait | None:
-        """Submit *batch* and settle it; take the next one in the same round trip when there is to be *more*."""
+    async def _work(self, batch: Batch, pump_id: str, ends_at: float) -> Batch | Wait | None:
+        """Submit *batch* and settle it; until *ends_at* take the next one in the same round trip."""
         begun = self._clock()
         try:
             submission = await self._submission(batch)
         except LostClaimError:
             self._leases.release(batch)
-            log.warning("batch.requeued", outcome="lost", site_id=batch.site_id, batch_id=batch.batch_id)
-            return await self._take(pump_id) if more else None
+            report_lost(self._metrics, batch)
+            return await self._take(pump_id) if self._goes_on(ends_at) else None
         except asyncio.CancelledError:
             # The call may be on its way: whoever takes the batch next looks first, and need not wait for the lease.
-            await asyncio.shield(self._hand_over(batch))
+            await self._hand_over(batch)
             raise
         except BaseException:
             self._leases.release(batch)  # whoever looks finds it when the lease has run out
             raise
+        return await self._settle(batch, submission, pump_id, begun, ends_at)
+
+    async def _settle(
+        self, batch: Batch, submission: Submission, pump_id: str, begun: float, ends_at: float
+    ) -> Batch | Wait | None:
         taken: Batch | Wait | None = None
         children = (new_id(), new_id()) if submission.settlement.what == "split" else ()
         roll = random.random()  # noqa: S311 - jitter
+        asked_at = self._clock()
         try:
-            if more and not self.is_stopping:
+            if self._goes_on(ends_at):
                 settled, taken = await self._ledger.settle_and_take(
                     batch,
                     submission.settlement,
@@ -115,13 +116,19 @@ class Pump:
                 )
         finally:
             self._leases.release(batch)
-        self._report(batch, submission, settled, self._clock() - begun)
+        if isinstance(taken, Batch):
+            self._leases.hold(taken, since=asked_at)
+        self._report(batch, submission, settled, asked_at - begun)
         return taken
 
     async def _hand_over(self, batch: Batch) -> None:
         self._leases.release(batch)
         with contextlib.suppress(RedisError, OSError):
-            await self._ledger.settle(batch, decisions.hand_over(), children=(), roll=0.5)
+            async with asyncio.timeout(HAND_OVER_S):
+                await self._ledger.settle(batch, decisions.hand_over(), children=(), roll=0.5)
+
+    def _goes_on(self, ends_at: float) -> bool:
+        return not self.is_stopping and self._clock() < ends_at
 
     async def _submission(self, batch: Batch) -> Submission:
         if self.is_stopping:
@@ -129,11 +136,16 @@ class Pump:
         return await self._submitter.submit(batch)
 
     async def _take(self, pump_id: str) -> Batch | Wait | None:
-        return await self._ledger.take(token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id())
+        """Take the next batch, if there is one, and hold it: from before it was asked for, since the reply may be late."""
+        asked_at = self._clock()
+        taken = await self._ledger.take(token=secrets.token_hex(8), pump=pump_id, new_batch_id=new_id())
+        if isinstance(taken, Batch):
+            self._leases.hold(taken, since=asked_at)
+        return taken
 
     def _report(self, batch: Batch, submission: Submission, settled: Settled, duration_s: float) -> None:
         if settled.lost:
-            log.warning("batch.requeued", outcome="lost", site_id=batch.site_id, batch_id=batch.batch_id)
+            report_lost(self._metrics, batch)
             return
         ended_ms = batch.now_ms + round(duration_s * 1000)
         report(self._metrics, batch, submission, settled, ended_ms=ended_ms, duration_s=duration_s)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from esa_preload_worker.block_reasons import block_reason
+from esa_preload_worker.decisions import REFUSAL_REASONS
+from esa_preload_worker.ledger import Block
 from esa_preload_worker.logs import get_logger
 
 if TYPE_CHECKING:
@@ -55,7 +57,9 @@ def _count_refusals(metrics: Metrics, site: str, settlement: Settlement, refused
     for reason in set(listed):
         metrics.urls_refused.labels(site, reason).inc(listed.count(reason))
     if rest := max(0, refused - len(listed)):
-        metrics.urls_refused.labels(site, settlement.reason or "refused").inc(rest)
+        # Parts of a split batch that were held until now count here too: their reason is "refused".
+        reason = settlement.reason if settlement.reason in REFUSAL_REASONS else "refused"
+        metrics.urls_refused.labels(site, reason).inc(rest)
 
 
 def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_s: float) -> None:
@@ -82,8 +86,6 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
             "esa_request_id": error.esa_request_id,
         }
         facts |= {"message": str(error)[:300]} | ({"hint": error.hint} if error.hint else {})
-    for job_id in submission.deleted_jobs:
-        log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
     if submission.reconciled == "adopted":
         log.info("batch.adopted", **facts)
     if settlement.outcome in SUBMITTED:
@@ -99,15 +101,14 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         )
     elif settlement.outcome == "uncertain":
         log.warning("batch.uncertain", state=settlement.state, **facts)
-    elif settlement.outcome in ("refused", "held"):
+    elif settled.counts.get("refused"):
         log.warning("batch.refused", reason=settlement.reason, ended=dict(settled.counts), **facts)
     else:
         log.info("batch.requeued", outcome=settlement.outcome, **facts)
 
 
 def _log_site(batch: Batch, settlement: Settlement, settled: Settled) -> None:
-    if settlement.block:
-        block = settlement.block
+    if block := settlement.block or _block_of_held(settlement, settled):
         log.error(
             "site.blocked",
             site_id=batch.site_id if block.scope == "site" else None,
@@ -116,10 +117,22 @@ def _log_site(batch: Batch, settlement: Settlement, settled: Settled) -> None:
             code=block.code,
             hint=block.hint,
         )
-    elif settlement.site_wait:
-        wait = settlement.site_wait
+    elif wait := settlement.site_wait:
         log.warning(
             "site.waiting", site_id=batch.site_id, reason=wait.reason, until_ms=settled.waits_until_ms
         )
     if settled.resumed:
         log.info("site.resumed", site_id=batch.site_id)
+
+
+def _block_of_held(settlement: Settlement, settled: Settled) -> Block | None:
+    """Return the block that follows when the last part of a split batch is refused as all before it."""
+    if settlement.what != "hold" or not settled.waits_until_ms:
+        return None
+    return Block(scope="site", code=settlement.code, hint=settlement.hint)
+
+
+def report_lost(metrics: Metrics, batch: Batch) -> None:
+    """Log and count that another has *batch* by now."""
+    metrics.batches.labels("lost").inc()
+    log.warning("batch.requeued", outcome="lost", site_id=batch.site_id, batch_id=batch.batch_id)

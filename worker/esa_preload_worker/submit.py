@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from esa_preload_worker import decisions
-from esa_preload_worker.esa import (
-    EsaError,
-    FailedFileError,
-    Job,
-    NotFoundError,
-    PlanState,
-    ThrottledError,
-    UncertainError,
-)
+from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
+from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, UncertainError
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement
+from esa_preload_worker.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Protocol
 
-    from esa_preload_worker.esa import PlanOrder, PlansCreated, RefusedUrl
+    from esa_preload_worker.esa import PlanOrder, PlansCreated, PlanState, RefusedUrl
     from esa_preload_worker.leases import Leases
     from esa_preload_worker.ledger import Batch, WorkerLedger
     from esa_preload_worker.settings import Settings
@@ -44,14 +38,13 @@ if TYPE_CHECKING:
         async def delete_job(self, job_id: str) -> None: ...
         async def create_plans(self, job_id: str, plans: Sequence[PlanOrder]) -> PlansCreated: ...
         async def list_plans(self, job_id: str) -> tuple[PlanState, ...]: ...
-        async def delete_plan(self, plan_id: str) -> None: ...
         async def read_failed_file(
             self, url: str, *, among: Sequence[str] = ()
         ) -> tuple[RefusedUrl, ...]: ...
 
 
-LIST_JOBS = "ListScheduledPreloadJobs"
-LIST_PLANS = "ListScheduledPreloadExecutions"
+log = get_logger()
+
 DELETE_JOB = "DeleteScheduledPreloadJob"
 OPERATIONS = (CREATE_JOB, CREATE_PLANS, LIST_JOBS, LIST_PLANS, DELETE_JOB)
 
@@ -71,7 +64,15 @@ class Submission:
     plan_id: str = ""
     reconciled: str = ""
     error: EsaError | None = None
-    deleted_jobs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The job of a batch, how it was come by, and further jobs of its name, which nobody will plan."""
+
+    job: Job
+    reconciled: str = ""
+    strays: tuple[Job, ...] = ()
 
 
 class _NotYet(Exception):  # noqa: N818 - a turn of events, not an error
@@ -80,12 +81,20 @@ class _NotYet(Exception):  # noqa: N818 - a turn of events, not an error
         self.delay_ms = delay_ms
 
 
+class _Ends(Exception):  # noqa: N818 - a turn of events, not an error
+    """The attempt ends here, before there is a job."""
+
+    def __init__(self, settlement: Settlement, error: EsaError | None = None) -> None:
+        super().__init__(settlement.outcome)
+        self.settlement = settlement
+        self.error = error
+
+
 class Submitter:
     """
     Submit batches of one namespace.
 
-    Args:
-        name_prefix: of the jobs' names; a batch's id follows.
+    The jobs' names are ``<prefix>-<namespace>-<batch id>``: unique, and what an uncertain Create is looked up by.
     """
 
     def __init__(self, *, ledger: WorkerLedger, esa: Esa, leases: Leases, settings: Settings) -> None:
@@ -97,7 +106,7 @@ class Submitter:
         self._name_prefix = f"{settings.job_name_prefix}-{settings.namespace}-"
 
     def job_name(self, batch: Batch) -> str:
-        """Return the name of a batch's job: unique, and what an uncertain Create is looked up by."""
+        """Return the name of a batch's job."""
         return f"{self._name_prefix}{batch.batch_id}"
 
     async def submit(self, batch: Batch) -> Submission:
@@ -107,143 +116,195 @@ class Submitter:
         Raises:
             LostClaimError: the batch is another's; nothing may be settled.
         """
-        begun = time.monotonic()
+        now_ms = _ledger_clock(batch)
         try:
-            job, reconciled = await self._job_of(batch)
+            found = await self._find_or_create(batch, now_ms)
         except _NotYet as exc:
             return Submission(settlement=decisions.put_off(batch, exc.delay_ms))
-        except EsaError as exc:
-            return Submission(settlement=self._after_create(batch, exc), error=exc)
-        if job is None:
-            again = Settlement(
-                what="defer", outcome="uncertain", state="uncertain", delay_ms=decisions.LOOK_UP_EVERY_MS
-            )
-            return Submission(settlement=again)
-        verdict = await self._judge(batch, job)
+        except _Ends as exc:
+            return Submission(settlement=exc.settlement, error=exc.error)
+        job = found.job
+        judged = await self._judge(batch, job)
         plan_follows = self._settings.plan and job.url_submitted > 0
-        plan_wait_ms = 0
+        wait_ms = 0
         if batch.state != "created":
-            plan_wait_ms = await self._record(
-                batch, job, is_ours=reconciled != "adopted", plan_follows=plan_follows
-            )
-        submission = Submission(settlement=verdict, job=job, reconciled=reconciled)
+            wait_ms = await self._record(batch, found, plan_sent_ms=now_ms() if plan_follows else 0)
+        submission = Submission(settlement=judged, job=job, reconciled=found.reconciled)
+        for stray in found.strays:
+            await self._delete(batch, stray.job_id)
         if job.url_submitted == 0:
-            return replace(submission, deleted_jobs=await self._delete(job.job_id))
-        if not plan_follows:
+            await self._delete(batch, job.job_id)
             return submission
-        now = decisions.moment(batch.now_ms + round((time.monotonic() - begun) * 1000))
-        return await self._plan(batch, submission, plan_wait_ms, now)
+        if not plan_follows:
+            return replace(submission, settlement=replace(judged, went_well=()))
+        return await self._plan(batch, submission, wait_ms, now_ms)
 
-    def _after_create(self, batch: Batch, error: EsaError) -> Settlement:
-        if batch.state == "uncertain" and not isinstance(error, _CreateError):
-            # It was the look-up that failed: what Create did is still not known.
-            delay_ms = decisions.LOOK_UP_EVERY_MS
-            return Settlement(what="defer", outcome="uncertain", state="uncertain", delay_ms=delay_ms)
-        cause = error.cause if isinstance(error, _CreateError) else error
-        return decisions.after_create_error(batch, cause)
+    async def _find_or_create(self, batch: Batch, now_ms: Callable[[], int]) -> _Found:
+        """
+        Return the job of *batch*.
 
-    async def _job_of(self, batch: Batch) -> tuple[Job | None, str]:
-        """Return the job of *batch* and how it was come by; ``None`` while nobody can know whether there is one."""
+        Raises:
+            _Ends, _NotYet: there is none, or nobody can know yet.
+        """
         if batch.state == "created":
-            return _read_job(batch.job, batch, self.job_name(batch)), ""
+            return _Found(job=_read_job(batch.job, batch, self.job_name(batch)))
         if batch.state == "sent":
             self._leases.check(batch)
-            return await self._create(batch), ""
-        await self._turn(LIST_JOBS)
-        offset_ms = round(self._esa.clock_offset_s * 1000)
-        found = await self._esa.find_jobs(
-            site_id=batch.site_id,
-            name=self.job_name(batch),
-            since_ms=batch.first_sent_ms + offset_ms - CLOCK_SLACK_MS,
-            until_ms=batch.now_ms + offset_ms + CLOCK_SLACK_MS,
-        )
-        if found:
-            return found[0], "adopted"
-        if batch.now_ms < decisions.surely_absent_at_ms(batch, self._timing):
-            return None, ""
+            return _Found(job=await self._create(batch, batch.sent_ms))
+        if jobs := await self._look_up(batch, now_ms):
+            return _Found(job=jobs[0], reconciled="adopted", strays=jobs[1:])
+        if not_known := decisions.not_found(batch, now_ms=batch.now_ms, timing=self._timing):
+            raise _Ends(not_known)
         await self._turn(CREATE_JOB, batch)
         self._leases.check(batch)
-        return await self._create(batch), "recreated"
+        return _Found(job=await self._create(batch, now_ms()), reconciled="recreated")
 
-    async def _create(self, batch: Batch) -> Job:
+    async def _look_up(self, batch: Batch, now_ms: Callable[[], int]) -> tuple[Job, ...]:
+        await self._turn(LIST_JOBS)
+        offset_ms = round(self._esa.clock_offset_s * 1000)
+        # Made until then, or never: a window that does not move lets the list be read in peace.
+        last_ms = min(batch.now_ms, batch.sent_ms + round(self._settings.call_timeout * 1000))
+        sent_ms = now_ms()
         try:
-            name = self.job_name(batch)
+            return await self._esa.find_jobs(
+                site_id=batch.site_id,
+                name=self.job_name(batch),
+                since_ms=batch.first_sent_ms + offset_ms - CLOCK_SLACK_MS,
+                until_ms=last_ms + offset_ms + CLOCK_SLACK_MS,
+            )
+        except EsaError as exc:
+            raise _Ends(decisions.after_look_up_error(exc, sent_ms=sent_ms), exc) from exc
+
+    async def _create(self, batch: Batch, sent_ms: int) -> Job:
+        name = self.job_name(batch)
+        try:
             if batch.is_list:
                 return await self._esa.create_job_from_list(
                     site_id=batch.site_id, name=name, oss_url=batch.urls[0]
                 )
             return await self._esa.create_job(site_id=batch.site_id, name=name, urls=batch.urls)
         except EsaError as exc:
-            if batch.state == "uncertain":
-                raise _CreateError(exc) from exc
-            raise
+            raise _Ends(decisions.after_create_error(batch, exc, sent_ms=sent_ms), exc) from exc
 
     async def _judge(self, batch: Batch, job: Job) -> Settlement:
         refused: tuple[RefusedUrl, ...] | None = None
         if decisions.needs_failed_file(job):
-            try:
+            with contextlib.suppress(FailedFileError):
                 refused = await self._esa.read_failed_file(job.failed_file_url, among=batch.urls)
-            except FailedFileError:
-                refused = None
         return decisions.judge(batch, job, refused, self._timing)
 
-    async def _record(self, batch: Batch, job: Job, *, is_ours: bool, plan_follows: bool) -> int:
+    async def _record(self, batch: Batch, found: _Found, *, plan_sent_ms: int) -> int:
+        """Put the job on record; returns the ms to wait before its plan, which *plan_sent_ms* announces."""
+        job = found.job
         recorded = await self._ledger.record_job(
-            batch, job_id=job.job_id, job=_write_job(job), plan_follows=plan_follows
+            batch,
+            job_id=job.job_id,
+            job=_write_job(job, plan_sent_ms=plan_sent_ms),
+            plan_follows=plan_sent_ms > 0,
         )
         if isinstance(recorded, LostClaim):
-            if is_ours and recorded.job_id != job.job_id:
-                await self._delete(job.job_id)  # it came second: no plan for it
+            if found.reconciled != "adopted":
+                await self._come_second(batch, job, recorded.job_id)
             raise LostClaimError(batch.batch_id)
         return recorded
 
-    async def _plan(self, batch: Batch, submission: Submission, wait_ms: int, now: datetime) -> Submission:
+    async def _come_second(self, batch: Batch, job: Job, on_record: str) -> None:
+        """Delete a job that we made and that is not the batch's, which gets no plan."""
+        if not on_record:
+            # Whoever has the batch may just be finding this very job by its name, or has found, planned and settled it.
+            await asyncio.sleep(self._settings.list_lag + decisions.LOOK_UP_EVERY_MS / 1000)
+            recorded = await self._ledger.record_job(
+                batch, job_id=job.job_id, job=_write_job(job), plan_follows=False
+            )
+            on_record = recorded.job_id if isinstance(recorded, LostClaim) else job.job_id
+            if not on_record and await self._may_be_planned(job):
+                return
+        if on_record != job.job_id:
+            await self._delete(batch, job.job_id)
+
+    async def _may_be_planned(self, job: Job) -> bool:
+        try:
+            await self._turn(LIST_PLANS)
+            return bool(await self._esa.list_plans(job.job_id))
+        except (_NotYet, EsaError):
+            return True
+
+    async def _plan(
+        self, batch: Batch, submission: Submission, wait_ms: int, now_ms: Callable[[], int]
+    ) -> Submission:
         job = submission.job
         assert job is not None  # noqa: S101 - for the type checker: a plan follows a job
+        operation, sent_ms = LIST_PLANS, now_ms()
         try:
             if batch.state == "created":
                 # Somebody may have come as far as the plan before.
                 await self._turn(LIST_PLANS)
-                for plan in await self._esa.list_plans(job.job_id):
-                    if plan.status != "failed":
-                        return replace(submission, plan_id=plan.plan_id)
-                await self._turn(CREATE_PLANS)
-            elif wait_ms:
+                sent_ms = now_ms()
+                if plan := _live(await self._esa.list_plans(job.job_id)):
+                    return replace(submission, plan_id=plan.plan_id)
+                before_ms = int(batch.job.get("plan_sent_ms", 0))
+                if later := decisions.no_plan_listed(before_ms, now_ms=sent_ms, timing=self._timing):
+                    return replace(submission, settlement=later)
+            if batch.state == "created" or wait_ms:
                 await self._turn(CREATE_PLANS, first_wait_ms=wait_ms)
+                await self._note_plan(batch, job, now_ms())
             self._leases.check(batch)
-            order = decisions.order_plan(batch.lane, job.url_submitted, self._settings, now)
+            operation, sent_ms = CREATE_PLANS, now_ms()
+            order = decisions.order_plan(
+                batch.lane, job.url_submitted, self._settings, decisions.moment(sent_ms)
+            )
             made = await self._esa.create_plans(job.job_id, [order])
         except _NotYet as exc:
+            if batch.state != "created":
+                await self._note_plan(batch, job, 0)
             settlement = Settlement(what="defer", outcome="deferred", state="created", delay_ms=exc.delay_ms)
             return replace(submission, settlement=settlement)
         except EsaError as exc:
-            sent_ms = round(now.timestamp() * 1000)
-            settlement = decisions.after_plan_error(batch, exc, sent_ms=sent_ms, timing=self._timing)
-            failed = replace(submission, settlement=settlement, error=exc)
-            return await self._drop_unplanned(failed)
+            settlement = decisions.after_plan_error(
+                batch,
+                exc,
+                judged=submission.settlement,
+                operation=operation,
+                sent_ms=sent_ms,
+                timing=self._timing,
+            )
+            if (
+                settlement.what == "defer"
+                and operation == CREATE_PLANS
+                and not isinstance(exc, UncertainError)
+            ):
+                await self._note_plan(batch, job, 0)
+            return await self._drop_unplanned(batch, replace(submission, settlement=settlement, error=exc))
         if made.created:
             return replace(submission, plan_id=made.created[0].plan_id)
-        message = "; ".join(made.failed_messages)[:200]
-        return await self._drop_unplanned(
-            replace(submission, settlement=decisions.plan_failed(message or "FailedExecutions"))
-        )
+        code = "; ".join(made.failed_messages)[:200] or "FailedExecutions"
+        failed = decisions.plan_failed(batch, submission.settlement, code)
+        return await self._drop_unplanned(batch, replace(submission, settlement=failed))
 
-    async def _drop_unplanned(self, submission: Submission) -> Submission:
+    async def _note_plan(self, batch: Batch, job: Job, plan_sent_ms: int) -> None:
+        """Put on record that the plan is being sent, or, with 0, that it surely was not: the next one need not wait for it."""
+        stored = _write_job(job, plan_sent_ms=plan_sent_ms)
+        recorded = await self._ledger.record_job(batch, job_id=job.job_id, job=stored, plan_follows=False)
+        if isinstance(recorded, LostClaim):
+            raise LostClaimError(batch.batch_id)
+
+    async def _drop_unplanned(self, batch: Batch, submission: Submission) -> Submission:
         """Delete the job when its URLs end without it."""
-        if submission.settlement.what != "end" or submission.job is None:
-            return submission
-        return replace(submission, deleted_jobs=await self._delete(submission.job.job_id))
+        if submission.settlement.what == "end" and submission.job is not None:
+            await self._delete(batch, submission.job.job_id)
+        return submission
 
-    async def _delete(self, job_id: str) -> tuple[str, ...]:
-        """Delete a job of ours that will never be planned; left for the clean-up of finished jobs when it can't be now."""
+    async def _delete(self, batch: Batch, job_id: str) -> None:
+        """Delete a job of ours that will never be planned; it stays, unplanned, when it can't be deleted now."""
         try:
             await self._turn(DELETE_JOB)
             await self._esa.delete_job(job_id)
         except NotFoundError:
-            pass
-        except (_NotYet, EsaError):
-            return ()
-        return (job_id,)
+            return
+        except (_NotYet, EsaError) as exc:
+            log.debug("job.kept", job_id=job_id, batch_id=batch.batch_id, why=type(exc).__name__)
+        else:
+            log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
 
     async def _turn(self, operation: str, batch: Batch | None = None, *, first_wait_ms: int = 0) -> None:
         """Wait for a call of *operation*, not longer than ``STAY_MS``."""
@@ -262,30 +323,21 @@ class Submitter:
             wait_ms = paced
 
 
-class _CreateError(EsaError):
-    """What a second Create came to, kept apart from what the look-up before it came to."""
-
-    def __init__(self, cause: EsaError) -> None:
-        super().__init__(
-            str(cause), code=cause.code, http_status=cause.http_status, esa_request_id=cause.esa_request_id
-        )
-        self.cause = cause
+def _ledger_clock(batch: Batch) -> Callable[[], int]:
+    """Return a clock that goes on from the moment of the claim: the ledger's time in ms, without asking."""
+    begun = time.monotonic()
+    return lambda: batch.now_ms + round((time.monotonic() - begun) * 1000)
 
 
-def is_throttle(error: EsaError | None) -> bool:
-    """Tell whether *error* says that ESA throttled us."""
-    return isinstance(error.cause if isinstance(error, _CreateError) else error, ThrottledError)
+def _live(plans: Sequence[PlanState]) -> PlanState | None:
+    return next((plan for plan in plans if plan.status != "failed"), None)
 
 
-def is_uncertain(error: EsaError | None) -> bool:
-    """Tell whether *error* leaves the outcome open."""
-    return isinstance(error.cause if isinstance(error, _CreateError) else error, UncertainError)
-
-
-def _write_job(job: Job) -> dict[str, Any]:
-    return {
+def _write_job(job: Job, *, plan_sent_ms: int = 0) -> dict[str, Any]:
+    stored = {
         name: value for name, value in asdict(job).items() if name not in ("created_at", "name", "site_id")
     }
+    return stored | ({"plan_sent_ms": plan_sent_ms} if plan_sent_ms else {})
 
 
 def _read_job(stored: Mapping[str, Any], batch: Batch, name: str) -> Job:
