@@ -33,6 +33,12 @@ EVENTS = (
 """Every event of our own; ``library`` is what other libraries log, at warning and above."""
 
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Without the variables of each frame, which is what both renderers would show: credentials are among them."""
+
+
 def configure_logs(
     *,
     level: str = "info",
@@ -48,9 +54,13 @@ def configure_logs(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=True)]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer(ensure_ascii=True)]
     )
     structlog.configure(
         processors=[*shared, *renderer],
@@ -74,6 +84,10 @@ def configure_logs(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    # Its own command gave it a handler and a level of its own.
+    arq = logging.getLogger("arq")
+    arq.handlers.clear()
+    arq.setLevel(logging.NOTSET)
 
 
 def _as_library_event(
