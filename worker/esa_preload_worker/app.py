@@ -20,6 +20,8 @@ async def start(ctx: dict[Any, Any]) -> None:
     """Build what a worker needs beside arq."""
     settings = _LOADED.settings
     configure_logs(level=settings.log_level, log_format=settings.log_format)
+    for warning in _LOADED.warnings:
+        log.warning("worker.warning", message=warning)
     stack = contextlib.AsyncExitStack()
     try:
         service = await stack.enter_async_context(Service(settings))

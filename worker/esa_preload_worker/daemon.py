@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from esa_preload_worker.embedded import embedded_valkey
 from esa_preload_worker.logs import get_logger
@@ -56,7 +56,6 @@ async def _live(settings: Settings, *, burst: bool) -> int:
     _stop_on_signals(stopped)
     async with Service(settings) as service:
         supervisor = Supervisor(service)
-        background = [asyncio.create_task(service.run_loops()), asyncio.create_task(supervisor.run())]
         log.info(
             "worker.started",
             version=service.version,
@@ -66,18 +65,25 @@ async def _live(settings: Settings, *, burst: bool) -> int:
             ops_url=service.ops_url,
         )
         ends = asyncio.create_task(_until_done(service, stopped) if burst else _until_stopped(stopped))
-        await asyncio.wait([ends, *background], return_when=asyncio.FIRST_COMPLETED)
-        service.health.is_stopping = True
-        log.info("worker.stopping", in_flight_batches=len(service.leases), grace_s=settings.shutdown_grace)
-        await supervisor.drain(settings.shutdown_grace)
-        # A background task ends only by an error of ours: it is raised here, after the drain.
-        for task in (ends, *background):
-            if task.done():
-                task.result()
-        code = ends.result() if ends.done() else 1
-        for task in (ends, *background):
-            task.cancel()
-        await asyncio.gather(ends, *background, return_exceptions=True)
+        tasks: tuple[asyncio.Task[Any], ...] = (
+            ends,
+            asyncio.create_task(service.run_loops()),
+            asyncio.create_task(supervisor.run()),
+        )
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            service.health.is_stopping = True
+            log.info(
+                "worker.stopping", in_flight_batches=len(service.leases), grace_s=settings.shutdown_grace
+            )
+            await supervisor.drain(settings.shutdown_grace)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in ended:
+            task.result()  # the loops end only by an error of ours: it is raised here
+        code = ends.result()
     log.info("worker.stopped", code=code)
     return code
 

@@ -10,6 +10,8 @@ from esa_preload_worker.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from esa_preload_worker.esa import EsaError
+
 log = get_logger()
 
 ALIVE_S = 30.0
@@ -36,9 +38,8 @@ class Health:
         self._ticked_at = self._clock()
 
     def polled(self) -> None:
-        """Note that arq looked for work, and so that Redis answers."""
+        """Note that arq came round to look for work."""
         self._polled_at = self._clock()
-        self.redis_answered()
 
     def redis_answered(self) -> None:
         """Note that Redis answers; ends an outage."""
@@ -52,14 +53,25 @@ class Health:
             self._down_since = self._clock()
             log.error("redis.unavailable", error=type(error).__name__, message=str(error)[:300])
 
-    def credentials(self, *, usable: bool) -> None:
-        """Note whether calls to ESA can be signed."""
-        self._has_credentials = usable
+    def has_credentials(self) -> None:
+        """Note that calls to ESA can be signed."""
+        self._has_credentials = True
+
+    def lacks_credentials(self, error: EsaError) -> None:
+        """Note that calls to ESA can't be signed; said once until they can."""
+        if self._has_credentials:
+            log.error("worker.error", message=str(error), code=error.code, hint=error.hint)
+        self._has_credentials = False
 
     @property
     def is_redis_up(self) -> bool:
         """Whether Redis answered last."""
         return self._down_since is None
+
+    @property
+    def down_s(self) -> float:
+        """Seconds for which Redis has not answered."""
+        return 0.0 if self._down_since is None else self._clock() - self._down_since
 
     def why_not_alive(self) -> str:
         """Return why the process should be restarted, or nothing."""

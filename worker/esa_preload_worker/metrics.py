@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from esa_preload_worker.ledger import OperationRate
 
 OTHER_SITES = "other"
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # it would be a second series for each
 
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 75, 90, 99, 100, 200, 500, 1_000)
 LATENCY_BUCKETS = (0.5, 1, 2.5, 5, 6, 10, 30, 60, 120, 300, 900, 3_600, 14_400, 86_400)
@@ -109,13 +111,23 @@ class Metrics:
         build.labels(version).set(1)
         r.register(_LedgerMetrics(self))
 
+    def show(self, snapshot: Snapshot) -> None:
+        """Show what the ledger says now."""
+        self.snapshot = snapshot
+        for site in snapshot.sites[: self._max_sites]:
+            self.site_label(site.site_id)
+
+    def redis_is_away(self) -> None:
+        """Show what the ledger said last, and that it does not answer."""
+        self.snapshot = replace(self.snapshot, redis_up=False)
+
     def observe_call(self, operation: str, code: str, seconds: float) -> None:
         """Count one call to ESA."""
         self.api_requests.labels(operation, code).inc()
         self.api_request_seconds.labels(operation).observe(seconds)
 
     def site_label(self, site_id: int) -> str:
-        """Return the label of a site: its id for those seen first, ``other`` beyond the bound."""
+        """Return the label of a site: its id for those that the ledger saw first, ``other`` beyond the bound."""
         if site_id not in self._labelled:
             if len(self._labelled) >= self._max_sites:
                 return OTHER_SITES

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 REFRESH_S = 2.0
 """A scrape waits this long, at most, for the ledger; then it shows what the ledger said before."""
 
+SHUTDOWN_S = 1.0
+"""A slow reader of the metrics does not hold up the end of the process for longer."""
+
 
 class OpsServer:
     """
@@ -43,7 +46,7 @@ class OpsServer:
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/livez", self._get_livez)
         app.router.add_get("/readyz", self._get_readyz)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
 
     @property
     def url(self) -> str:
@@ -71,7 +74,7 @@ class OpsServer:
             async with asyncio.timeout(REFRESH_S):
                 await self._refresh()
         except TimeoutError:
-            pass  # the snapshot stays as it was
+            self._metrics.redis_is_away()
         return web.Response(
             body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )

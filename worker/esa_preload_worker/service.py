@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from redis.exceptions import RedisError
 
 from esa_preload.connection import connect
-from esa_preload.errors import EsaPreloadError, QueueUnavailableError, SettingsError
+from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger, redis_errors, site_state
 from esa_preload_worker.esa import BlockedError, CredentialSource, EsaClient, credentials_from_env
@@ -40,6 +40,8 @@ RENEWALS_A_LEASE = 10 / 3
 SWEEP_S = 1.0
 SWEEP_TURN_MS = 3_000
 CREDENTIALS_S = 60.0
+STEP_S = 6.0
+"""Longest round of a loop: a Redis that accepts and never answers must look like one that is away, and the process alive."""
 
 REDIS_FAILURES = (RedisError, OSError, QueueUnavailableError)
 
@@ -49,7 +51,7 @@ class Service:
     One worker process, but for arq. Use it as an async context manager; :meth:`run_loops` renews, sweeps and watches.
 
     Raises:
-        SettingsError: the namespace belongs to another endpoint, or the ops port is taken.
+        SettingsError: a proxy's address is none, the namespace belongs to another endpoint, or the ops port is taken.
         QueueUnavailableError: Redis can't be reached.
     """
 
@@ -65,13 +67,16 @@ class Service:
         self.ledger = WorkerLedger(self._redis, keys)
         self._reader = Ledger(self._redis, keys)
         self._credentials = credentials or credentials_from_env(os.environ)
-        self._esa = EsaClient(
-            settings.endpoint_url,
-            self._credentials,
-            settings.call_timeout,
-            self.metrics.observe_call,
-            allow_insecure_endpoint=settings.allow_insecure_endpoint,
-        )
+        try:
+            self._esa = EsaClient(
+                settings.endpoint_url,
+                self._credentials,
+                settings.call_timeout,
+                self.metrics.observe_call,
+                allow_insecure_endpoint=settings.allow_insecure_endpoint,
+            )
+        except ValueError as exc:
+            raise SettingsError(str(exc)) from None
         self.pump = Pump(
             ledger=self.ledger,
             submitter=Submitter(ledger=self.ledger, esa=self._esa, leases=self.leases, settings=settings),
@@ -98,6 +103,7 @@ class Service:
             with redis_errors():
                 await self._claim_namespace()
                 await self.ledger.publish(self.settings.published())
+            await self.refresh_snapshot()
             await stack.enter_async_context(self._esa)
             try:
                 await stack.enter_async_context(self._ops)
@@ -118,7 +124,7 @@ class Service:
     async def run_loops(self) -> None:
         """Renew leases, sweep, and look at the credentials, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self.settings.lease / RENEWALS_A_LEASE, self._renew))
+            group.create_task(self._every(self.settings.lease / RENEWALS_A_LEASE, self.renew))
             group.create_task(self._every(SWEEP_S, self._sweep))
             group.create_task(self._every(CREDENTIALS_S, self._check_credentials))
 
@@ -129,16 +135,11 @@ class Service:
             rates = await self.ledger.rates(OPERATIONS)
         except REDIS_FAILURES as exc:
             self.health.redis_failed(exc)
-            old = self.metrics.snapshot
-            self.metrics.snapshot = Snapshot(
-                redis_up=False, sites=old.sites, rates=old.rates, in_flight_batches=len(self.leases)
-            )
+            self.metrics.redis_is_away()
             return
-        self.metrics.snapshot = Snapshot(
-            redis_up=True,
-            sites=[site_figures(*record) for record in records],
-            rates=rates,
-            in_flight_batches=len(self.leases),
+        sites = [site_figures(*record) for record in records]
+        self.metrics.show(
+            Snapshot(redis_up=True, sites=sites, rates=rates, in_flight_batches=len(self.leases))
         )
 
     async def stuck_sites(self) -> list[str] | None:
@@ -170,15 +171,17 @@ class Service:
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await step()
+                async with asyncio.timeout(STEP_S):
+                    await step()
             except REDIS_FAILURES as exc:
                 self.health.redis_failed(exc)
-            except EsaPreloadError as exc:
-                log.error("worker.error", message=str(exc), hint=exc.hint)
+            except Exception:  # an outermost loop: the next round may do
+                log.exception("worker.error", message="a round of the loops failed")
             self.health.tick()
             await asyncio.sleep(seconds)
 
-    async def _renew(self) -> None:
+    async def renew(self) -> None:
+        """Renew the leases of what is held here, and note that Redis answers."""
         claims = self.leases.claims()
         since = time.monotonic()
         lost = await self.ledger.renew(self.worker_id, claims)
@@ -194,7 +197,6 @@ class Service:
         try:
             await self._credentials.get()
         except BlockedError as exc:
-            log.error("worker.error", message=str(exc), code=exc.code, hint=exc.hint)
-            self.health.credentials(usable=False)
+            self.health.lacks_credentials(exc)
         else:
-            self.health.credentials(usable=True)
+            self.health.has_credentials()

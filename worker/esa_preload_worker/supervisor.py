@@ -12,7 +12,10 @@ from arq.connections import ArqRedis
 from arq.worker import Worker, func
 
 from esa_preload.connection import connect
+from esa_preload.errors import EsaPreloadError, QueueUnavailableError
 from esa_preload.keys import Keys
+from esa_preload.ledger import redis_errors
+from esa_preload_worker.logs import get_logger
 from esa_preload_worker.pump import PUMP_S
 from esa_preload_worker.service import REDIS_FAILURES
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from esa_preload_worker.pump import Pump
     from esa_preload_worker.service import Service
     from esa_preload_worker.settings import Settings
+
+log = get_logger()
 
 POLL_DELAY_S = 0.02
 """What a wake-up waits for, at most, beside its time."""
@@ -37,10 +42,15 @@ async def wake(ctx: dict[Any, Any]) -> int:
     """
     pump, health = cast("Pump", ctx["pump"]), cast("Health", ctx["health"])
     try:
-        return await pump.run()
-    except REDIS_FAILURES as exc:
-        health.redis_failed(exc)
-        return 0
+        with redis_errors():
+            return await pump.run()
+    except QueueUnavailableError as exc:
+        health.redis_failed(exc.__cause__ or exc)
+    except EsaPreloadError as exc:
+        log.error("worker.error", message=str(exc), hint=exc.hint)
+    except Exception:  # the outermost loop of what arq runs: the sweep wakes the next
+        log.exception("worker.error", message="a batch could not be worked on")
+    return 0
 
 
 def _dumps(value: object) -> bytes:
@@ -88,6 +98,10 @@ class PollingWorker(Worker):
     async def heart_beat(self) -> None:
         """Note the poll, then do what arq does at each."""
         self._health.polled()
+        if (
+            self.allow_pick_jobs and self.job_counter < self.max_jobs
+        ):  # else it came round without asking Redis
+            self._health.redis_answered()
         await super().heart_beat()
 
 
@@ -100,23 +114,46 @@ class Supervisor:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        service = self._service
+        health = self._service.health
         while True:
-            pool = arq_pool(service.settings)
-            self._worker = PollingWorker(
-                health=service.health,
-                redis_pool=pool,
-                handle_signals=False,
-                ctx={"pump": service.pump, "health": service.health},
-                **worker_options(service.settings),
-            )
             try:
-                await self._worker.async_run()
-            except Exception as exc:  # noqa: BLE001 - the outermost loop around arq: whatever ended it, a fresh one follows
-                service.health.redis_failed(exc)
-            finally:
-                await self._close(self._worker, pool)
+                await self._run_one()
+            except REDIS_FAILURES as exc:
+                health.redis_failed(exc)
+            except Exception:  # the outermost loop around arq: whatever ended it, a fresh one follows
+                log.exception("worker.error", message="arq's worker ended; a fresh one follows")
             await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
+            await self._until_redis_is_back()
+
+    async def _run_one(self) -> None:
+        service, pool = self._service, arq_pool(self._service.settings)
+        self._worker = worker = PollingWorker(
+            health=service.health,
+            redis_pool=pool,
+            handle_signals=False,
+            ctx={"pump": service.pump, "health": service.health},
+            **worker_options(service.settings),
+        )
+        worker.allow_pick_jobs = not service.pump.is_stopping
+        try:
+            await worker.async_run()
+        finally:
+            await self._close(worker, pool)
+
+    async def _until_redis_is_back(self) -> None:
+        """Wait for Redis; after an outage that may have cost leases wait longer, so that who lives renews before anybody claims."""
+        health, lease_s = self._service.health, self._service.settings.lease
+        while True:
+            down_s = health.down_s
+            try:
+                await self._service.renew()
+            except REDIS_FAILURES as exc:
+                health.redis_failed(exc)
+                await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
+                continue
+            if down_s > lease_s / 2:
+                await asyncio.sleep(lease_s / 2)
+            return
 
     async def drain(self, grace_s: float) -> None:
         """Pick nothing more and wait until what runs has ended, *grace_s* at most."""
