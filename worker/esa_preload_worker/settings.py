@@ -6,16 +6,17 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from esa_preload.connection import SCHEMES, connect, embedded_directory
 from esa_preload.errors import SettingsError
 from esa_preload.keys import Keys
 from esa_preload_worker.addresses import is_loopback
+from esa_preload_worker.esa.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,10 @@ def _namespace(value: str) -> str:
     except SettingsError as exc:
         raise ValueError(str(exc).removeprefix("ESA_PRELOAD_NAMESPACE ")) from None
     return value
+
+
+def _as_url(endpoint: str) -> str:
+    return endpoint if "://" in endpoint else f"https://{endpoint}"
 
 
 Seconds = Annotated[float, Field(ge=0.05, le=30 * 86_400)]
@@ -56,6 +61,7 @@ class Settings(BaseSettings):
     )
     allow_insecure_endpoint: bool = Field(
         False,
+        validate_default=True,
         description="Allow an http:// endpoint that is not on loopback, and failed-file lists from anywhere. Warns at each start.",
     )
     batch_max_urls: int = Field(100, ge=1, le=1_000, description="URLs a batch, at most.")
@@ -77,7 +83,9 @@ class Settings(BaseSettings):
     max_jobs: int = Field(16, ge=1, le=1_000, description="Batches in flight in one worker process, at most.")
     rate_initial: float = Field(5, gt=0, le=10_000, description="Calls/s per operation to begin with.")
     rate_min: float = Field(0.1, gt=0, le=10_000, description="Calls/s per operation, never less.")
-    rate_max: float = Field(100, gt=0, le=10_000, description="Calls/s per operation, never more.")
+    rate_max: float = Field(
+        100, gt=0, le=10_000, validate_default=True, description="Calls/s per operation, never more."
+    )
     job_name_prefix: str = Field(
         "preload",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,31}$",
@@ -148,33 +156,38 @@ class Settings(BaseSettings):
         try:
             connect(value.get_secret_value())
         except SettingsError as exc:
-            raise ValueError(str(exc).removeprefix("ESA_PRELOAD_REDIS_URL ")) from None
+            raise ValueError(str(exc).removeprefix(f"{PREFIX}REDIS_URL").lstrip(": ")) from None
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not self.rate_min <= self.rate_initial <= self.rate_max:
-            raise ValueError("RATE_MIN <= RATE_INITIAL <= RATE_MAX must hold")
-        url = urlsplit(self.endpoint_url)
-        if (
-            url.scheme not in ("http", "https")
-            or not url.hostname
-            or url.username
-            or url.path not in ("", "/")
-            or url.query
-        ):
-            raise ValueError("ENDPOINT must be a host or an https:// URL without user, path or query")
-        if url.scheme == "http" and not (self.allow_insecure_endpoint or is_loopback(url.hostname)):
+    # Each looks back at fields declared before its own, so that all that is wrong is named at once.
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        return Endpoint.parse(_as_url(value), allow_insecure=True).url if value else ""
+
+    @field_validator("allow_insecure_endpoint")
+    @classmethod
+    def _is_secure(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - as pydantic calls it
+        url = urlsplit(str(info.data.get("endpoint", "")))
+        if url.scheme == "http" and not value and not is_loopback(url.hostname or ""):
             raise ValueError(
-                "ENDPOINT must be https:// (http:// is for loopback; ESA_PRELOAD_ALLOW_INSECURE_ENDPOINT=1 allows it elsewhere)"
+                f"{PREFIX}ENDPOINT is http:// and not loopback: make it https://, or turn this on"
             )
-        return self
+        return value
+
+    @field_validator("rate_max")
+    @classmethod
+    def _are_in_order(cls, value: float, info: ValidationInfo) -> float:
+        least, first = info.data.get("rate_min"), info.data.get("rate_initial")
+        if least is not None and first is not None and not least <= first <= value:
+            raise ValueError("RATE_MIN <= RATE_INITIAL <= RATE_MAX must hold")
+        return value
 
     @property
     def endpoint_url(self) -> str:
         """The endpoint as a URL."""
-        endpoint = self.endpoint or f"esa.{self.region}.aliyuncs.com"
-        return endpoint if "://" in endpoint else f"https://{endpoint}"
+        return self.endpoint or f"https://esa.{self.region}.aliyuncs.com"
 
     @property
     def embedded_directory(self) -> Path | None:
@@ -209,7 +222,7 @@ class Loaded:
 
 def load(environ: Mapping[str, str] | None = None) -> Loaded:
     """
-    Read the settings.
+    Read the settings; a variable that is empty counts as not set.
 
     Raises:
         SettingsError: names every variable that is missing or out of range, at once.
@@ -219,7 +232,7 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
     problems: list[str] = []
     known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
     for variable, name in known.items():
-        if variable in environ:
+        if environ.get(variable, "").strip():
             values[name] = environ[variable]
         elif f"{variable}_FILE" in environ and name == "redis_url":
             try:
@@ -241,8 +254,6 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
 def _problem(error: Any) -> str:
     location = error["loc"]
     message = str(error["msg"]).removeprefix("Value error, ")
-    if not location:
-        return f"{PREFIX}{message}"
     variable = f"{PREFIX}{str(location[0]).upper()}"
     if error["type"] == "missing":
         return f"{variable} is not set"
@@ -256,8 +267,11 @@ def _warnings(environ: Mapping[str, str], known: Mapping[str, str], settings: Se
     found: list[str] = []
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable not in known and variable not in OTHER_VARIABLES:
-            close = difflib.get_close_matches(variable, known, n=1)
-            found.append(f"{variable} is not a setting" + (f"; is {close[0]} meant?" if close else ""))
+            names = (name.removeprefix(PREFIX) for name in known)
+            close = difflib.get_close_matches(variable.removeprefix(PREFIX), list(names), n=1)
+            found.append(
+                f"{variable} is not a setting" + (f"; is {PREFIX}{close[0]} meant?" if close else "")
+            )
     if settings.allow_insecure_endpoint:
         found.append(f"{PREFIX}ALLOW_INSECURE_ENDPOINT is on: calls to ESA may travel unencrypted")
     if settings.region not in REGIONS and not settings.endpoint:
