@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 START_S = 60.0
 """Reading a large append-only file takes its time."""
+ORPHAN_S = 30.0
+"""So does writing the last of one."""
 
 
 CONFIG = {
@@ -39,7 +42,7 @@ class ValkeyProcess:
     A Valkey server as a child process, in a session of its own so that Ctrl-C reaches only us.
 
     Args:
-        directory: where its append-only file, log and socket are.
+        directory: where its append-only file and log are.
     """
 
     def __init__(self, directory: Path, *, socket: Path) -> None:
@@ -101,7 +104,7 @@ def embedded_valkey(directory: Path) -> Generator[Path]:
     Raises:
         SettingsError: another worker runs it, it is not installed, or it does not start.
     """
-    socket = embedded_socket(directory)
+    path = embedded_socket(directory)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -113,13 +116,13 @@ def embedded_valkey(directory: Path) -> Generator[Path]:
         except OSError as exc:
             raise SettingsError(
                 f"ESA_PRELOAD_REDIS_URL: another process runs the embedded Valkey of {directory}",
-                hint=f"start further workers with ESA_PRELOAD_REDIS_URL=unix://{socket}",
+                hint=f"start further workers with ESA_PRELOAD_REDIS_URL=unix://{path}",
             ) from exc
-        _end_orphan(socket)
-        server = ValkeyProcess(directory, socket=socket)
+        _end_orphan(path)
+        server = ValkeyProcess(directory, socket=path)
         server.start(START_S)
         try:
-            yield socket
+            yield path
         finally:
             server.stop()
     finally:
@@ -137,18 +140,32 @@ def _binary() -> Path:
     return path
 
 
-def _command(socket: Path, *arguments: str) -> object:
-    with Redis(unix_socket_path=str(socket), socket_timeout=5, socket_connect_timeout=5) as client:
+def _command(path: Path, *arguments: str) -> object:
+    with Redis(unix_socket_path=str(path), socket_timeout=5, socket_connect_timeout=5) as client:
         return cast("Any", client).execute_command(*arguments)
 
 
-def _end_orphan(socket: Path) -> None:
-    """End a server whose worker was killed: we hold the lock, so nobody owns it. Its append-only file has all."""
-    if not socket.exists():
-        return
-    with contextlib.suppress(RedisError, OSError):
-        _command(socket, "SHUTDOWN", "NOSAVE")
-    until = time.monotonic() + 5
-    while socket.exists() and time.monotonic() < until:
+def _end_orphan(path: Path) -> None:
+    """
+    End a server whose worker was killed: we hold the lock, so nobody owns it. Its append-only file has all.
+
+    Raises:
+        SettingsError: it does not end: two servers would write one file.
+    """
+    until = time.monotonic() + ORPHAN_S
+    while _is_served(path):
+        if time.monotonic() > until:
+            raise SettingsError(f"an embedded Valkey still serves {path} and does not end", hint="end it")
+        with contextlib.suppress(RedisError, OSError):
+            _command(path, "SHUTDOWN", "NOSAVE")
         time.sleep(0.05)
-    socket.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
