@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
+from esa_preload.cancellation import heed_cancellation
 from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
 from esa_preload.connection import connect
 from esa_preload.errors import InvalidRequestError, QueueFullError, WaitTimeoutError
@@ -219,6 +220,7 @@ class PreloadClient:
         pause_s = _POLL_S[0]
         while True:
             status = await self.status(request_id)
+            heed_cancellation()
             if progress:
                 progress(status)
             if status.state == "done":

@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from esa_preload.cancellation import end_tasks
 from esa_preload_worker.embedded import embedded_valkey
 from esa_preload_worker.logs import get_logger
 from esa_preload_worker.service import REDIS_FAILURES, Service
@@ -78,9 +79,7 @@ async def _live(settings: Settings, *, burst: bool) -> int:
             )
             await supervisor.drain(settings.shutdown_grace)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
         for task in ended:
             task.result()  # the loops end only by an error of ours: it is raised here
         code = ends.result()

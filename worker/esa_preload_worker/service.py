@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from redis.exceptions import RedisError
 
+from esa_preload.cancellation import heed_cancellation
 from esa_preload.connection import connect
 from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
@@ -178,6 +179,7 @@ class Service:
             except Exception:  # an outermost loop: the next round may do
                 log.exception("worker.error", message="a round of the loops failed")
             self.health.tick()
+            heed_cancellation()
             await asyncio.sleep(seconds)
 
     async def renew(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
 
+from esa_preload.cancellation import end_tasks, heed_cancellation
 from esa_preload.connection import connect
 from esa_preload.errors import EsaPreloadError, QueueUnavailableError
 from esa_preload.keys import Keys
@@ -97,6 +98,7 @@ class PollingWorker(Worker):
 
     async def heart_beat(self) -> None:
         """Note the poll, then do what arq does at each."""
+        heed_cancellation()
         self._health.polled()
         if (
             self.allow_pick_jobs and self.job_counter < self.max_jobs
@@ -122,6 +124,7 @@ class Supervisor:
                 health.redis_failed(exc)
             except Exception:  # the outermost loop around arq: whatever ended it, a fresh one follows
                 log.exception("worker.error", message="arq's worker ended; a fresh one follows")
+            heed_cancellation()
             await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
             await self._until_redis_is_back()
 
@@ -149,6 +152,7 @@ class Supervisor:
                 await self._service.renew()
             except REDIS_FAILURES as exc:
                 health.redis_failed(exc)
+                heed_cancellation()
                 await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
                 continue
             if down_s > lease_s / 2:
@@ -168,9 +172,7 @@ class Supervisor:
     @staticmethod
     async def _close(worker: Worker, pool: ArqRedis) -> None:
         running = [task for task in worker.tasks.values() if not task.done()]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_tasks(*running)
         with contextlib.suppress(*REDIS_FAILURES, asyncio.CancelledError, TimeoutError):
             async with asyncio.timeout(5):
                 await pool.aclose()

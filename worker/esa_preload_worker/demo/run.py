@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from esa_preload.cancellation import end_tasks, heed_cancellation
 from esa_preload.client import PreloadClient
 from esa_preload.connection import embedded_socket
 from esa_preload.errors import EsaPreloadError, SettingsError, UnknownRequestError
 from esa_preload.model import RequestStatus
 from esa_preload_worker.demo import view
 from esa_preload_worker.demo.scrape import Scraped, add_up, fetch
-from esa_preload_worker.demo.signals import end, heed_cancellation, until_signal
+from esa_preload_worker.demo.signals import until_signal
 from esa_preload_worker.demo.source import open_urls
 from esa_preload_worker.demo.tally import Course, Tally, document, find_problems, read_books
 from esa_preload_worker.demo.workers import NAMESPACE, Workers, environment, redis_url
@@ -160,7 +161,7 @@ class Demo:
                         raise await _stalled(client, status)
                     await asyncio.sleep(_POLL_S)
         finally:
-            await end(enqueue)
+            await end_tasks(enqueue)
 
     def _introduce(self, sandbox: Sandbox, workers: Workers) -> None:
         view.say(

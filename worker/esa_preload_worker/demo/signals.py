@@ -37,23 +37,3 @@ async def until_signal(work: Coroutine[Any, Any, int]) -> tuple[int, signal.Sign
         if not received:
             raise
         return 128 + received[0], received[0]
-
-
-def heed_cancellation() -> None:
-    """
-    Raise ``CancelledError`` if the running task has been asked to end; call it in loops that talk to Redis.
-
-    redis-py sends inside ``asyncio.wait_for``, which until Python 3.12 loses a cancellation that comes just as it ends.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel *task* until it has ended, however often that gets lost; what it raised is dropped."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.2)
-    if not task.cancelled():
-        task.exception()
