@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload_worker.embedded import ValkeyProcess
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from redis.asyncio import Redis
 
 # Hosts without credentials would ask an address of the instance for some.
@@ -27,7 +29,7 @@ PERMANENT = re.compile(r"esa-preload:[^:]+:(meta|settings|sites|site:\d+|rate:\w
 
 WHILE_WORK_IS_LEFT = re.compile(
     r"esa-preload:[^:]+:(ring|leases|lanes:\d+|(lane|urls|band):\d+:.*|queue|open|expiring|waiters|workers"
-    r"|(batch|split|held):[0-9a-z]+|request:\d+|request-id:.+|chunks:\d+)"
+    r"|(batch|split|held|parts):[0-9a-z]+|request:\d+|request-id:.+|chunks:\d+)"
 )
 """Keys that go, or get a TTL, when the work they belong to has ended."""
 
