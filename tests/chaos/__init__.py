@@ -1,0 +1,1 @@
+"""Break everything at random, then count: nothing may be lost, and nothing planned twice."""
