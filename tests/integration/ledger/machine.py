@@ -1,0 +1,722 @@
+"""A random walk over everything that producers, workers, crashes and time can do to the ledger, checked step by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from esa_preload.errors import QueueFullError, RequestConflictError
+from esa_preload.scripts import command
+from esa_preload_worker.esa.signing import form_encode
+from esa_preload_worker.ledger import (
+    CREATE_JOB,
+    Batch,
+    LostClaim,
+    Settlement,
+    Wait,
+)
+from integration.ledger.driver import (
+    COUNTS,
+    ENDS,
+    JOB_PREFIX,
+    KEYS,
+    RUNNING_PREFIX,
+    Blocking,
+    Snapshot,
+    is_list,
+    is_lost,
+)
+from integration.ledger.model import Claimed, Lane, Model, Request, Split
+from integration.ledger.outcomes import KINDS, settlement_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SITES = (1, 2)
+LANES = ("", "1700003600000,,,")
+BATCH_MAX_URLS, BATCH_MAX_BYTES = 4, 330
+AGE_MS, QUIET_MS, LEASE_MS, OPEN_MS = 20_000, 5_000, 10_000, 60_000
+SITE_CONCURRENCY, MAX_PENDING, MAX_LANES = 2, 40, 2
+
+URLS = tuple(f"https://a.example/{n}{'~' * (0, 0, 0, 30, 90)[n % 5]}" for n in range(14))
+"""Some of them so long that the bytes of a batch are used up before its URLs are."""
+
+picks = st.integers(0, 10_000)
+some_urls = st.lists(st.sampled_from(URLS), min_size=1, max_size=9, unique=True).map(tuple)
+bands = st.integers(0, 2)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """
+    Producers accept, cancel and repeat; pumps take, record, settle and die; arq runs, repeats and forgets; time passes.
+
+    After each step everything in Redis is read and held to the model and to the invariants of the design.
+    """
+
+    redis_url: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocking = Blocking(self.redis_url)
+        self.driver = self.blocking.driver
+        self.model = Model()
+        self.claims: dict[str, Batch] = {}
+        self.stale: list[Batch] = []
+        self.running_jobs: list[str] = []
+        self.before = Snapshot()
+        self.may_shorten: set[str] = set()
+        self.numbers = count(1)
+        self.plans = 0
+
+    @initialize()
+    def publish(self) -> None:
+        """Small limits, so that each of them is met."""
+        self.run(
+            self.driver.workers.publish(
+                {
+                    "batch_max_urls": BATCH_MAX_URLS, "batch_max_bytes": BATCH_MAX_BYTES, "batch_max_age_ms": AGE_MS,
+                    "batch_quiet_ms": QUIET_MS, "site_concurrency": SITE_CONCURRENCY, "lease_ms": LEASE_MS,
+                    "max_pending_per_site": MAX_PENDING, "max_lanes_per_site": MAX_LANES, "open_ttl_ms": OPEN_MS,
+                    "rate_initial": 20, "rate_max": 100,
+                }
+            )
+        )  # fmt: skip
+        self.before = self.blocking.read_all()
+
+    def run(self, awaitable: Any) -> Any:
+        """Wait for a call."""
+        return self.blocking.run(awaitable)
+
+    @property
+    def now(self) -> int:
+        """The time of the scripts."""
+        return self.driver.now_ms
+
+    # --- producers
+
+    def chunk(
+        self,
+        request: Request | None,
+        header: dict[str, Any],
+        urls: tuple[str, ...],
+        number: int,
+        total: int | None,
+    ) -> None:
+        """Accept a new chunk and hold the reply to the model."""
+        weight = header.get("weight", 1)
+        where: Lane = (header["site"], header["lane"])
+        call = self.driver.accept(urls, number=number, total=total, **header)
+        pending = self.model.sites.get(where[0], Counter())["pending"]
+        lanes = sum(1 for site, _ in self.model.lanes if site == where[0])
+        if request is not None and (request.ended or request.sealed):
+            with pytest.raises(RequestConflictError):
+                self.run(call)
+            return
+        new_lane = where not in self.model.lanes and not is_list(where[1])
+        if pending + len(urls) * weight > MAX_PENDING or (new_lane and lanes >= MAX_LANES):
+            with pytest.raises(QueueFullError):
+                self.run(call)
+            return
+        reply = self.run(call)
+        if request is None:
+            expires = header.get("expires_in_ms") or None
+            request = Request(
+                number=len(self.model.requests) + 1,
+                request_id=header["request_id"],
+                site=where[0],
+                lane=where[1],
+                band=header["band"],
+                expires_at=expires and self.now + expires,
+            )
+            self.model.requests[request.number] = request
+        result = self.model.accept(request, urls, weight, self.now)
+        request.chunks[number] = (urls, result)
+        request.touched_at = self.now
+        request.sealed = total is not None and total == len(request.chunks)
+        assert (reply.accepted, reply.merged, reply.duplicates) == result
+
+    def header_of(self, request: Request) -> dict[str, Any]:
+        """Return what each chunk of *request* repeats."""
+        expires = 30_000 if request.expires_at else 0
+        weight = self.weight_of(request)
+        return {
+            "request_id": request.request_id, "site": request.site, "lane": request.lane, "band": request.band,
+            "expires_in_ms": expires, "weight": weight,
+        }  # fmt: skip
+
+    @staticmethod
+    def weight_of(request: Request) -> int:
+        """Return what one entry of *request* stands for."""
+        return int(request.lane.split(":")[2]) if is_list(request.lane) else 1
+
+    @rule(
+        site=st.sampled_from(SITES), lane=st.sampled_from(LANES), band=bands, urls=some_urls, seals=st.booleans(),
+        expires=st.sampled_from((0, 0, 30_000)),
+    )  # fmt: skip
+    def enqueue(
+        self, site: int, lane: str, band: int, urls: tuple[str, ...], *, seals: bool, expires: int
+    ) -> None:
+        """A new request, whole or with more to come."""
+        header = {
+            "request_id": f"r{next(self.numbers)}", "site": site, "lane": lane, "band": band, "expires_in_ms": expires,
+        }  # fmt: skip
+        self.chunk(None, header, urls, 0, 1 if seals else None)
+
+    @rule(site=st.sampled_from(SITES), weight=st.sampled_from((0, 7)), expires=st.sampled_from((0, 30_000)))
+    def enqueue_list(self, site: int, weight: int, expires: int) -> None:
+        """A list in OSS, whose length its producer knows or not."""
+        request_id = f"r{next(self.numbers)}"
+        header = {
+            "request_id": request_id, "site": site, "lane": f"oss:{request_id}:{weight}:", "band": 1, "weight": weight,
+            "expires_in_ms": expires,
+        }  # fmt: skip
+        self.chunk(None, header, ("https://oss.example/list",), 0, 1)
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks, urls=some_urls, seals=st.booleans())
+    def enqueue_more(self, pick: int, urls: tuple[str, ...], *, seals: bool) -> None:
+        """One more chunk of a request, also of one that takes no more."""
+        request = self.pick_request(pick)
+        if not is_list(request.lane):
+            number = len(request.chunks)
+            total = number + 1 if seals else None
+            self.chunk(request, self.header_of(request), urls, number, total)
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks)
+    def enqueue_again(self, pick: int) -> None:
+        """A retried request repeats all its chunks: the same replies, and nothing changes."""
+        request = self.pick_request(pick)
+        before = self.blocking.read_all()
+        for number, (urls, result) in request.chunks.items():
+            reply = self.run(self.driver.accept(urls, number=number, total=None, **self.header_of(request)))
+            assert (reply.accepted, reply.merged, reply.duplicates) == result
+        self.unchanged_since(before)
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks, what=st.sampled_from(("digest", "site", "band", "expiry", "total")))
+    def enqueue_otherwise(self, pick: int, what: str) -> None:
+        """The same id with other content is a conflict, and nothing changes."""
+        request = self.pick_request(pick)
+        header = self.header_of(request)
+        urls = request.chunks[0][0]
+        total = None
+        match what:
+            case "digest":
+                header["digest"] = "other"
+            case "site":
+                header["site"] = 3
+            case "band":
+                header["band"] = (header["band"] + 1) % 3
+            case "expiry":
+                header["expires_in_ms"] += 1
+            case _:
+                if not request.sealed or request.ended:
+                    return
+                total = len(request.chunks) + 1
+        before = self.blocking.read_all()
+        with pytest.raises(RequestConflictError):
+            self.run(self.driver.accept(urls, number=0, total=total, **header))
+        self.unchanged_since(before)
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks)
+    def seal(self, pick: int) -> None:
+        """The producer says how many chunks there were."""
+        request = self.pick_request(pick)
+        self.run(self.driver.accept((), number=None, total=len(request.chunks), **self.header_of(request)))
+        request.sealed = True
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        """A request is cancelled, perhaps again, or after its end."""
+        request = self.pick_request(pick)
+        ended, _ = self.run(self.driver.producers.end_request(request.request_id, "cancelled"))
+        expected = 0 if request.ended or request.is_done else self.model.end_request(request, "cancelled")
+        assert ended == expected
+
+    def pick_request(self, pick: int) -> Request:
+        """Choose a request, the latest ones more often."""
+        requests = list(self.model.requests.values())[-6:]
+        return requests[pick % len(requests)]
+
+    # --- workers
+
+    @rule()
+    def take(self) -> None:
+        """Somebody asks for work."""
+        self.took(self.run(self.driver.take()))
+
+    @rule(waits=st.booleans())
+    def arq(self, *, waits: bool) -> None:
+        """Arq begins a wake-up that is due, which takes; it ends the job at once, or later."""
+        due = [
+            job
+            for job, score in self.before.zset_of("queue").items()
+            if score <= self.now and RUNNING_PREFIX + job not in self.before.ttl_ms
+        ]
+        if not due:
+            return
+        self.run(command(self.driver.redis, "SET", RUNNING_PREFIX + due[0], "1", "PX", 3_600_000))
+        self.running_jobs.append(due[0])
+        self.take()
+        if not waits:
+            self.arq_ends()
+
+    @precondition(lambda self: self.running_jobs)
+    @rule()
+    def arq_ends(self) -> None:
+        """Arq ends a job, as its finish_job does."""
+        job = self.running_jobs.pop(0)
+        self.run(command(self.driver.redis, "ZREM", KEYS.queue, job))
+        self.run(command(self.driver.redis, "DEL", RUNNING_PREFIX + job, JOB_PREFIX + job))
+
+    @rule()
+    def arq_forgets(self) -> None:
+        """Arq loses all that it had; the next sweep notices."""
+        self.run(command(self.driver.redis, "DEL", KEYS.queue))
+        self.running_jobs.clear()
+        self.sweep()
+
+    def took(self, taken: Batch | Wait | None) -> None:
+        """Hold what take said to the model and to what was in Redis before."""
+        gate_is_open = self.before.gate_ms() <= self.now
+        leases = self.before.zset_of("leases")
+        overdue = [batch for batch, at in leases.items() if at <= self.now]
+        if not isinstance(taken, Batch):
+            assert not overdue, f"{overdue} waits for somebody, but take said {taken}"
+            self.meet_the_dead()
+            if gate_is_open:
+                assert not self.claimable(), f"{self.claimable()} is due, but take said {taken}"
+            return
+        known = self.model.batches.get(taken.batch_id)
+        if known is not None and known.state == "active":
+            assert taken.batch_id in overdue, "a live claim was given away"
+            if old := self.claims.pop(taken.batch_id, None):
+                self.stale.append(old)
+            assert taken.state in ("uncertain", "created")
+            assert (taken.state == "created") == bool(known.job_id)
+        else:
+            assert not overdue
+            assert gate_is_open, "Create was let through a closed gate"
+            assert taken.state == "sent"
+            site = self.before.hash_of(f"site:{taken.site_id}")
+            assert "paused" not in site
+            assert float(site.get("wait_until", 0)) < self.now + 1
+            slots = 1 if "blocked_code" in site else SITE_CONCURRENCY
+            assert self.active(taken.site_id) < slots
+            if known is not None:
+                known.state = "active"
+            else:
+                self.check_new(taken)
+                self.model.claim(taken.batch_id, (taken.site_id, taken.lane), taken.urls)
+                self.meet_the_dead()
+        batch = self.model.batches[taken.batch_id]
+        assert taken.urls == tuple(url for url, _ in batch.entries)
+        assert taken.is_part == bool(batch.root)
+        self.claims[taken.batch_id] = taken
+
+    def check_new(self, taken: Batch) -> None:
+        """A new batch keeps the limits, is due, and is no smaller than it need be."""
+        where: Lane = (taken.site_id, taken.lane)
+        lane = self.model.lanes[where]
+        assert len(taken.urls) <= BATCH_MAX_URLS
+        size = len(form_encode("\n".join(taken.urls)))
+        assert size <= BATCH_MAX_BYTES or len(taken.urls) == 1
+        assert self.is_due(where) or lane.is_disordered, "claimed before it was due"
+        left = {url: entry for url, entry in lane.urls.items() if url not in taken.urls}
+        if size + 3 * max(map(len, URLS)) + 3 <= BATCH_MAX_BYTES and len(taken.urls) < self.most_urls():
+            assert all(self.is_dead(entry.owners) for entry in left.values()), "the batch had room left"
+
+    def most_urls(self) -> int:
+        """Return how many URLs a batch may hold now."""
+        return min(BATCH_MAX_URLS, int(self.before.hash_of("meta").get("size_limit", BATCH_MAX_URLS)))
+
+    def is_dead(self, owners: list[int]) -> bool:
+        """Tell whether nobody wants a URL any more."""
+        return all(self.model.requests[owner].ended for owner in owners)
+
+    def meet_the_dead(self) -> None:
+        """Follow what a claim dropped: only what nobody wants may be gone."""
+        after = self.blocking.read_all()
+        for where, lane in list(self.model.lanes.items()):
+            there = after.hash_of(f"urls:{where[0]}:{where[1]}")
+            for url in [url for url in lane.urls if url not in there]:
+                self.model.drop_dead(where, url)
+
+    def is_due(self, where: Lane) -> bool:
+        """Tell by the rules whether a lane is due: it is full, old or quiet."""
+        lane = self.model.lanes[where]
+        size = sum(map(len, lane.urls))
+        if is_list(where[1]) or len(lane.urls) >= self.most_urls() or size >= BATCH_MAX_BYTES:
+            return True
+        oldest = min(entry.at for entry in lane.urls.values())
+        newest = oldest if lane.newest is None else lane.newest
+        return min(oldest + AGE_MS, newest + QUIET_MS) <= self.now
+
+    def claimable(self) -> list[Any]:
+        """Return what may be claimed now, if the gate is open: parts and lanes."""
+        found: list[Any] = []
+        for site in self.model.sites:
+            record = self.blocking.run(self.driver.hash(KEYS.site(site)))
+            slots = 1 if "blocked_code" in record else SITE_CONCURRENCY
+            if (
+                "paused" in record
+                or float(record.get("wait_until", 0)) > self.now
+                or self.active(site) >= slots
+            ):
+                continue
+            found += [b for b in self.model.batches.values() if b.state == "ready" and b.where[0] == site]
+            found += [where for where in self.model.lanes if where[0] == site and self.is_due(where)]
+        return found
+
+    def active(self, site: int) -> int:
+        """Return the batches of a site that are being worked at."""
+        return sum(1 for b in self.model.batches.values() if b.where[0] == site and b.state == "active")
+
+    def pick_claim(self, pick: int) -> Batch:
+        """Choose a live claim."""
+        return list(self.claims.values())[pick % len(self.claims)]
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, plan_follows=st.booleans())
+    def record(self, pick: int, *, plan_follows: bool) -> None:
+        """Create succeeded: the job goes on record, once; a second job of the same batch is told so."""
+        batch = self.pick_claim(pick)
+        known = self.model.batches[batch.batch_id]
+        job_id = known.job_id or f"job-{batch.batch_id}"
+        reply = self.run(
+            self.driver.workers.record_job(
+                batch, job_id=job_id, job={"job_id": job_id}, plan_follows=plan_follows
+            )
+        )
+        assert not is_lost(reply)
+        known.job_id = job_id
+        second = self.driver.workers.record_job(batch, job_id="other", job={}, plan_follows=False)
+        assert self.run(second) == LostClaim(job_id=job_id)
+        self.may_shorten.add("blocked_until")
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks)
+    def renew(self, pick: int) -> None:
+        """A worker renews what it holds, beside a claim that is another's."""
+        batch = self.pick_claim(pick)
+        claims = {batch.batch_id: batch.token}
+        gone = {old.batch_id: old.token for old in self.stale if old.batch_id not in self.claims}
+        lost = self.run(self.driver.workers.renew("w", {**gone, **claims}))
+        assert lost == set(gone)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks)
+    def pace(self, pick: int) -> None:
+        """An uncertain batch was not found and asks to be created again."""
+        batch = self.pick_claim(pick)
+        if self.model.batches[batch.batch_id].job_id or batch.state != "uncertain":
+            return
+        gate = self.before.gate_ms()
+        assert (self.run(self.driver.workers.pace(CREATE_JOB, batch)) == 0) == (gate <= self.now)
+
+    @precondition(lambda self: self.stale)
+    @rule(pick=picks, kind=st.sampled_from(("settle", "record", "pace")))
+    def act_late(self, pick: int, kind: str) -> None:
+        """Whoever comes back from a freeze is told that the claim is lost, and changes nothing."""
+        batch = self.stale[pick % len(self.stale)]
+        before = self.blocking.read_all()
+        match kind:
+            case "settle":
+                reply = self.run(self.driver.settle(batch))
+            case "record":
+                call = self.driver.workers.record_job(batch, job_id="late", job={}, plan_follows=True)
+                reply = self.run(call)
+            case _:
+                reply = self.run(self.driver.workers.pace(CREATE_JOB, batch))
+        assert is_lost(reply)
+        self.unchanged_since(before)
+
+    @precondition(lambda self: self.claims)
+    @rule(
+        pick=picks,
+        kind=st.sampled_from(KINDS),
+        marks=st.integers(0, 255),
+        roll=st.sampled_from((0.0, 0.5, 1.0)),
+    )
+    def settle(self, pick: int, kind: str, marks: int, roll: float) -> None:
+        """A claim ends in any way that ESA and the network know."""
+        batch = self.pick_claim(pick)
+        known = self.model.batches[batch.batch_id]
+        settlement = settlement_of(kind, batch, known, marks)
+        children = (self.driver.new_id(), self.driver.new_id())
+        settled = self.run(self.driver.workers.settle(batch, settlement, children=children, roll=roll))
+        assert not settled.lost
+        del self.claims[batch.batch_id]
+        if settlement.what == "defer":
+            self.stale.append(batch)
+        self.settled(known, settlement, children)
+        if settlement.site_ok:
+            self.may_shorten.add(f"site:{batch.site_id}")
+
+    def settled(self, known: Claimed, settlement: Settlement, children: tuple[str, str]) -> None:
+        """Let the model do what was settled."""
+        match settlement.what:
+            case "defer":
+                known.state = "ready" if settlement.state == "ready" else "active"
+            case "split":
+                self.model.split(known, children)
+            case "hold":
+                known.state = "held"
+                self.model.splits.setdefault(known.root, Split()).held.append(known.batch_id)
+                self.model.part_ended(known.root, has_passed=False)
+            case _:
+                verdicts = [str(settlement.verdict)] * len(known.entries)
+                for exemption in settlement.exemptions:
+                    verdicts[exemption.index] = exemption.verdict
+                if is_list(known.where[1]) and settlement.verdict != "pending":
+                    self.model.end_list(
+                        known, dict(settlement.list_ends or {settlement.verdict: known.weight})
+                    )
+                else:
+                    self.model.end(known, verdicts)
+                if known.root:
+                    passed = bool(known.job_id) or settlement.verdict == "submitted"
+                    self.model.part_ended(known.root, has_passed=passed)
+
+    # --- time and people
+
+    @rule(ms=st.sampled_from((0, 1, 30, 250, 1_000, 4_999, 5_000, 10_001, 20_000, 61_000)))
+    def wait(self, ms: int) -> None:
+        """Time passes; a sweep looks after what was dropped meanwhile."""
+        self.driver.advance(ms)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """The sweep expires what is over, seals what was left open, and arms what nobody waits for."""
+        swept = self.run(self.driver.workers.sweep("w", turn_ms=3_000))
+        assert swept.mine
+        for request in self.model.requests.values():
+            if request.is_done or request.ended:
+                continue
+            if request.expires_at is not None and request.expires_at <= self.now:
+                self.model.end_request(request, "expired")
+            elif not request.sealed and request.touched_at + OPEN_MS <= self.now:
+                request.sealed = True
+
+    @precondition(lambda self: self.model.sites)
+    @rule(pick=picks, what=st.sampled_from(("pause", "resume", "resume", "account")))
+    def switch(self, pick: int, what: str) -> None:
+        """A person pauses a site, or lets it or the account go on."""
+        site = sorted(self.model.sites)[pick % len(self.model.sites)]
+        if what == "account":
+            self.run(self.driver.producers.switch_site(None, "resume"))
+        else:
+            self.run(self.driver.producers.switch_site(site, "pause" if what == "pause" else "resume"))
+        self.may_shorten |= {"blocked_until", f"site:{site}"}
+
+    # --- what always holds
+
+    @invariant()
+    def holds(self) -> None:
+        """Read everything and compare."""
+        now = self.blocking.read_all()
+        for check in CHECKS:
+            check(self, now)
+        self.model.seal_the_done()
+        self.check_waits(now)
+        self.before = now
+        self.may_shorten.clear()
+
+    def unchanged_since(self, before: Snapshot) -> None:
+        """Nothing moved, but times to live."""
+        after = self.blocking.read_all()
+        for name in ("strings", "hashes", "lists", "sorted_sets", "streams"):
+            assert getattr(after, name) == getattr(before, name)
+
+    def check_waits(self, now: Snapshot) -> None:
+        """No reply shortens a wait; only success or a person does."""
+        for key, old in self.before.hashes.items():
+            new = now.hashes.get(key, {})
+            if key.startswith(KEYS.prefix + "rate:"):
+                assert float(new.get("cooldown", 0)) >= float(old.get("cooldown", 0))
+            name = key.removeprefix(KEYS.prefix)
+            if name.startswith("site:") and name not in self.may_shorten:
+                assert float(new.get("wait_until", 0)) >= float(old.get("wait_until", 0))
+            if name == "meta" and "blocked_until" not in self.may_shorten:
+                assert float(new.get("blocked_until", 0)) >= float(old.get("blocked_until", 0))
+
+    def teardown(self) -> None:
+        """Let everything end, and see that nothing is left but what has a TTL or is permanent."""
+        try:
+            if self.before.hashes:
+                self.drain()
+        finally:
+            self.blocking.close()
+
+    def drain(self) -> None:
+        """Resume everything, then take and submit by the wake-ups alone until nothing is pending."""
+        self.run(self.driver.producers.switch_site(None, "resume"))
+        for site in self.model.sites:
+            self.run(self.driver.producers.switch_site(site, "resume"))
+        for request in self.model.requests.values():
+            self.run(
+                self.driver.accept((), number=None, total=len(request.chunks), **self.header_of(request))
+            )
+            request.sealed = True
+        for batch in list(self.claims.values()):
+            known = self.model.batches[batch.batch_id]
+            self.run(self.driver.settle(batch, settlement := settlement_of("submitted", batch, known, 0)))
+            self.settled(known, settlement, ("", ""))
+        self.claims.clear()
+        while self.running_jobs:
+            self.arq_ends()
+        for _ in range(2_000):
+            self.may_shorten |= {"blocked_until", *(f"site:{site}" for site in self.model.sites)}
+            self.holds()
+            wakes = self.before.waiting_wakes() + list(self.before.zset_of("waiters").values())
+            if not wakes:
+                break
+            self.driver.advance(max(0, int(min(wakes)) - self.now))
+            self.sweep_and_take()
+        self.is_over()
+
+    def sweep_and_take(self) -> None:
+        """One turn of the drain: expire, begin what arq has, settle what came."""
+        self.sweep()
+        self.before = self.blocking.read_all()
+        self.arq(waits=False)
+        self.before = self.blocking.read_all()
+        if not self.claims and self.before.zset_of("waiters"):
+            self.driver.advance(1)
+            self.take()
+        for batch in list(self.claims.values()):
+            known = self.model.batches[batch.batch_id]
+            settlement = settlement_of("submitted", batch, known, 0)
+            self.run(self.driver.settle(batch, settlement))
+            self.settled(known, settlement, ("", ""))
+            del self.claims[batch.batch_id]
+
+    def is_over(self) -> None:
+        """All requests are done and no key is left without TTL but the permanent ones."""
+        end = self.blocking.read_all()
+        assert not self.model.batches
+        assert not self.model.lanes
+        assert all(request.is_done for request in self.model.requests.values())
+        permanent = ("meta", "settings", "sites", "site:", "rate:")
+        left = [
+            key
+            for key, ttl in end.ttl_ms.items()
+            if ttl < 0 and not key.removeprefix(KEYS.prefix).startswith(permanent)
+        ]
+        assert not left, f"left without TTL: {left}"
+
+
+def urls_are_where_the_model_has_them(machine: LedgerMachine, now: Snapshot) -> None:
+    """Invariant 1: every accepted URL is pending once, in one batch, or ended."""
+    lanes = {f"{site}:{lane}": state for (site, lane), state in machine.model.lanes.items()}
+    assert set(now.under("urls")) == set(lanes)
+    for name, lane in lanes.items():
+        stored = now.hash_of(f"urls:{name}")
+        assert set(stored) == set(lane.urls)
+        for url, entry in lane.urls.items():
+            head, _, owners = stored[url].partition(":")
+            assert (int(head[0]), int(head[1:])) == (entry.band, entry.at), url
+            assert sorted(map(int, owners.split(","))) == sorted(entry.owners)
+            assert url in now.list_of(f"band:{name}:{entry.band}"), f"{url} is in no list"
+
+
+def batches_are_where_the_model_has_them(machine: LedgerMachine, now: Snapshot) -> None:
+    """Invariant 4: each batch is in exactly one index, by its state, and holds what the model says."""
+    batches = machine.model.batches
+    assert set(now.under("batch")) == set(batches)
+    leases = set(now.zset_of("leases"))
+    parts = [part for site in now.under("parts") for part in now.list_of(f"parts:{site}")]
+    held = [part for root in now.under("held") for part in now.list_of(f"held:{root}")]
+    assert leases == {b.batch_id for b in batches.values() if b.state == "active"}
+    assert sorted(parts) == sorted(b.batch_id for b in batches.values() if b.state == "ready")
+    assert sorted(held) == sorted(b.batch_id for b in batches.values() if b.state == "held")
+    for batch in batches.values():
+        stored = now.hash_of(f"batch:{batch.batch_id}")
+        assert int(stored["count"]) == batch.count
+        assert [line.split(" ")[0] for line in stored["members"].split("\n")] == [
+            url for url, _ in batch.entries
+        ]
+        assert stored.get("job_id", "") == batch.job_id
+
+
+def sites_add_up(machine: LedgerMachine, now: Snapshot) -> None:
+    """Invariant 5, of sites: totals are the model's, and count each URL's work once."""
+    for site, model in machine.model.sites.items():
+        stored = Counter(
+            {
+                name: int(now.hash_of(f"site:{site}").get(name, 0))
+                for name in ("accepted", "merged", "pending", "in_flight", *ENDS)
+            }
+        )
+        assert {k: v for k, v in stored.items() if v} == {k: v for k, v in model.items() if v}
+        ended = sum(stored[end] for end in ENDS)
+        assert stored["accepted"] - stored["merged"] == stored["pending"] + stored["in_flight"] + ended
+        assert int(now.hash_of(f"site:{site}").get("batches", 0)) == machine.active(site)
+
+
+def requests_add_up(machine: LedgerMachine, now: Snapshot) -> None:
+    """Invariant 5, of requests: counts are the model's; the record has a TTL just when the request is done."""
+    for request in machine.model.requests.values():
+        key = f"request:{request.number}"
+        stored = {name: int(now.hash_of(key).get(name, 0)) for name in COUNTS}
+        assert stored == {name: request.counts[name] for name in COUNTS}, request
+        assert ("sealed" in now.hash_of(key)) == request.sealed
+        for name in (
+            KEYS.prefix + key,
+            KEYS.chunks(str(request.number)),
+            KEYS.request_number(request.request_id),
+        ):
+            assert (now.ttl_ms[name] > 0) == request.is_done, f"TTL of {name}"
+        number = str(request.number)
+        assert (number in now.zset_of("open")) == (not request.sealed)
+        expires = request.expires_at is not None and not request.ended and not request.is_done
+        assert (number in now.zset_of("expiring")) == expires
+
+
+def indexes_agree(machine: LedgerMachine, now: Snapshot) -> None:
+    """Invariant 4: every lane with URLs is among its site's lanes, no later than due; every site that can go on is in the ring."""
+    for site in machine.model.sites:
+        lanes = {lane: state for (of, lane), state in machine.model.lanes.items() if of == site}
+        assert set(now.zset_of(f"lanes:{site}")) == set(lanes)
+        for lane, state in lanes.items():
+            due = now.zset_of(f"lanes:{site}")[lane]
+            assert due <= min(entry.at for entry in state.urls.values()) + AGE_MS or due < machine.now + 1
+            raw = sum(map(len, state.urls))
+            assert int(now.hash_of(f"lane:{site}:{lane}").get("bytes", 0)) == raw
+        record = now.hash_of(f"site:{site}")
+        slots = 1 if "blocked_code" in record else SITE_CONCURRENCY
+        parts = now.list_of(f"parts:{site}")
+        can_go_on = (lanes or parts) and "paused" not in record and machine.active(site) < slots
+        assert (str(site) in now.zset_of("ring")) == bool(can_go_on)
+
+
+def a_wake_up_is_armed(machine: LedgerMachine, now: Snapshot) -> None:
+    """
+    No lost wake-up: while anything falls due, arq holds a job that nobody has begun for then or before, or a pump waits.
+
+    A pump that waits and dies is noticed by the sweep that follows its time.
+    """
+    at = now.next_ms()
+    if at == float("inf") or any(until > machine.now for until in now.zset_of("waiters").values()):
+        return
+    wakes = now.waiting_wakes()
+    assert any(wake <= max(at, machine.now) for wake in wakes), f"due at {at}, but armed for {wakes}"
+    assert len(wakes) == 1, "wake-ups pile up"
+
+
+CHECKS: tuple[Callable[[LedgerMachine, Snapshot], None], ...] = (
+    urls_are_where_the_model_has_them,
+    batches_are_where_the_model_has_them,
+    sites_add_up,
+    requests_add_up,
+    indexes_agree,
+    a_wake_up_is_armed,
+)
