@@ -67,7 +67,7 @@ class LedgerDriver:
 
     async def publish(self, **limits: float) -> None:
         """Publish limits over those that let every call through at once."""
-        await self.workers.publish({"rate_initial": 1000, "rate_max": 1000, **limits})
+        await self.workers.publish({"rate_initial": 1_000_000, "rate_max": 1_000_000, **limits})
 
     async def accept(
         self,

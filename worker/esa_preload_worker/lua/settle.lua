@@ -194,7 +194,9 @@ local function part_ended(root, has_passed)
   if has_passed then call('HINCRBY', key, 'good', 1) end
   if call('HINCRBY', key, 'live', -1) > 0 then return end
   local some_passed = tonumber(call('HGET', key, 'good') or 0) > 0
-  for _, held in ipairs(call('LRANGE', held_key, 0, -1)) do
+  local parts = call('LRANGE', held_key, 0, -1)
+  for i = #parts, 1, -1 do -- the last one first: each goes to the head of its band
+    local held = parts[i]
     local b = read_batch(held)
     local why = call('HMGET', P .. 'batch:' .. held, 'reason', 'code', 'hint')
     if some_passed then
