@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import Any, cast
 
+from esa_preload.cancellation import end_tasks
 from esa_preload.errors import EsaPreloadError, SettingsError
 from esa_preload_worker.logs import configure_logs, get_logger
 from esa_preload_worker.service import Service
@@ -44,9 +45,7 @@ async def stop(ctx: dict[Any, Any]) -> None:
     """Close it; arq has ended or cancelled the jobs by then, and those handed their batches over."""
     if "stack" not in ctx:
         return
-    cast("asyncio.Task[None]", ctx["loops"]).cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await cast("asyncio.Task[None]", ctx["loops"])
+    await end_tasks(cast("asyncio.Task[None]", ctx["loops"]))
     await cast("contextlib.AsyncExitStack", ctx["stack"]).aclose()
     log.info("worker.stopped", by="arq")
 

@@ -173,6 +173,6 @@ class Supervisor:
     async def _close(worker: Worker, pool: ArqRedis) -> None:
         running = [task for task in worker.tasks.values() if not task.done()]
         await end_tasks(*running)
-        with contextlib.suppress(*REDIS_FAILURES, asyncio.CancelledError, TimeoutError):
+        with contextlib.suppress(*REDIS_FAILURES):
             async with asyncio.timeout(5):
                 await pool.aclose()
