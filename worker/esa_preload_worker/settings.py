@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         url = urlsplit(str(info.data.get("endpoint", "")))
         if url.scheme == "http" and not value and not is_loopback(url.hostname or ""):
             raise ValueError(
-                f"{PREFIX}ENDPOINT is http:// and not loopback: make it https://, or turn this on"
+                f"the http:// {PREFIX}ENDPOINT is not loopback: make it https://, or turn this on"
             )
         return value
 
