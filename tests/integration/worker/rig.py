@@ -156,7 +156,7 @@ class Rig:
         self, request_id: str, *, until: Callable[[RequestStatus], bool] | None = None, timeout_s: float = 6.0
     ) -> RequestStatus:
         """Run pumps until *request_id* is done, or *until* holds of its status."""
-        reached = until or (lambda status: status.state == "done")
+        reached = until or _is_done
         last: list[RequestStatus] = []
 
         async def worked() -> bool:
@@ -182,6 +182,10 @@ class Rig:
     def count(self, name: str, **labels: str) -> float:
         """Return the value of a metric."""
         return self.metrics.registry.get_sample_value(f"esa_preload_{name}", labels) or 0.0
+
+
+def _is_done(status: RequestStatus) -> bool:
+    return status.state == "done"
 
 
 def assert_adds_up(status: RequestStatus) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_preload.model import Plan
+from esa_preload_worker.decisions import LIST_JOBS
 from esa_preload_worker.esa import (
     BlockedError,
+    FailedFileError,
     NotSentError,
     RefusedError,
+    SiteBusyError,
     SizeError,
     ThrottledError,
     UncertainError,
 )
+from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
-from esa_preload_worker.submit import LIST_JOBS
 from integration.worker.rig import SITE, Rig, rig, urls_of
 from waiting import wait_until, wait_until_async
 
@@ -43,8 +48,9 @@ async def test_a_batch_becomes_one_planned_job_and_one_log_line(worker: Rig, log
     (job,) = worker.sandbox.jobs()
     (line,) = events(logged, "batch.submitted")
     assert job["name"] == f"preload-t-{line['batch_id']}"
-    assert line | {"job_id": job["id"], "plan_id": job["plans"][0]["id"], "url_count": 3} == line
-    assert {line["url_submitted"], line["attempt"], line["site_id"]} == {3, 1, SITE}
+    assert (line["job_id"], line["plan_id"]) == (job["id"], job["plans"][0]["id"])
+    assert (line["url_count"], line["url_submitted"]) == (3, 3)
+    assert (line["attempt"], line["site_id"]) == (1, SITE)
     assert worker.count("urls_submitted_total", site=str(SITE)) == 3
     assert worker.count("batches_total", outcome="submitted") == 1
     assert worker.count("submit_latency_seconds_count") == 1
@@ -70,8 +76,6 @@ async def test_refused_urls_end_with_their_reason_and_the_others_go(worker: Rig,
 
 async def test_an_unreadable_list_leaves_the_batch_unknown(worker: Rig) -> None:
     """Some were refused and nobody can tell which: all of the batch end as unknown, and what was taken is planned."""
-    from esa_preload_worker.esa import FailedFileError  # noqa: PLC0415
-
     worker.between.before["read_failed_file"].append(FailedFileError("away"))  # type: ignore[arg-type]
     status = await worker.work(await worker.enqueue([*urls_of(2), "https://www.example.net/"]))
     assert (status.unknown, status.submitted) == (3, 0)
@@ -138,8 +142,6 @@ async def test_an_endpoint_that_is_away_opens_one_circuit_and_loses_nothing(
 
 async def test_a_busy_site_backs_off_alone(worker: Rig) -> None:
     """Site.ServiceBusy: that site waits, another goes on at once."""
-    from esa_preload_worker.esa import SiteBusyError  # noqa: PLC0415
-
     worker.sandbox.reconfigure(sites={SITE: (), 2: ()})
     worker.between.before["create_job"].append(SiteBusyError("busy", code="Site.ServiceBusy"))
     busy = await worker.enqueue(urls_of(1))
@@ -361,7 +363,7 @@ async def test_a_frozen_worker_that_comes_second_deletes_its_job(
     await wait_until(lambda: len(worker.sandbox.jobs()) == 1)
     await take_over(worker)
     async with rig(redis, redis_url, worker.sandbox) as other:
-        other.between.find_jobs = late  # type: ignore[method-assign,assignment]
+        other.between.find_jobs = late  # type: ignore[method-assign]
         assert (await other.work(request)).submitted == 3
     first.set()
     await frozen
@@ -377,8 +379,6 @@ async def test_a_stalled_process_sends_nothing(worker: Rig) -> None:
     await asyncio.sleep(0.1)
     batch = await worker.ledger.take(token="t1", pump="p1", new_batch_id="0" * 24)
     worker.leases.hold(batch, since=asyncio.get_running_loop().time() - 5)  # type: ignore[arg-type]
-    from esa_preload_worker.leases import LostClaimError  # noqa: PLC0415
-
     with pytest.raises(LostClaimError):
         await worker.submitter.submit(batch)  # type: ignore[arg-type]
     assert not worker.between.calls
@@ -549,10 +549,6 @@ async def test_a_cancelled_call_is_looked_up_at_once(worker: Rig, redis: Redis, 
 
 async def test_a_plan_of_a_producer_reaches_esa(worker: Rig) -> None:
     """Start, end, interval and slice are the producer's; two plans are two jobs."""
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
-
-    from esa_preload.model import Plan  # noqa: PLC0415
-
     start = datetime(2031, 1, 1, tzinfo=UTC)
     plan = Plan(start=start, end=start + timedelta(hours=2), interval_s=7, slice_len=3)
     await worker.work(await worker.enqueue(urls_of(2)))
@@ -565,8 +561,6 @@ async def test_a_plan_of_a_producer_reaches_esa(worker: Rig) -> None:
 
 async def test_a_batch_nobody_can_work_on_ends_nothing_else(worker: Rig) -> None:
     """An interval beyond every date still makes a plan with an end."""
-    from esa_preload.model import Plan  # noqa: PLC0415
-
     plan = Plan(interval_s=2**31 - 1, slice_len=1)
     assert (await worker.work(await worker.enqueue(urls_of(3), plan=plan))).submitted == 3
 
