@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from esa_preload.model import LIST_LANE
 from esa_preload.scripts import (
@@ -42,6 +42,9 @@ SETTLE = _script("settle")
 PACE = _script("pace")
 RENEW = _script("renew")
 SWEEP = _script("sweep")
+
+DISK_TIMEOUT_MS = 3_000
+"""A server that needs longer to write is in trouble: its claims wait for their lease."""
 
 BatchState = Literal["sent", "uncertain", "created"]
 Verdict = Literal["submitted", "refused", "unknown", "pending"]
@@ -240,13 +243,27 @@ class OperationRate:
     cooldown_s: float
 
 
-class WorkerLedger:
-    """Claim, record and settle batches; each method is one script, atomic and safe to repeat."""
+class NotDurableError(RedisError):
+    """The server did not put a claim on disk in time. The batch stays where it is; its lease runs out, then it is looked up."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, now_ms: int | None = None) -> None:
+
+class WorkerLedger:
+    """
+    Claim, record and settle batches; each method is one script, atomic and safe to repeat.
+
+    Args:
+        now_ms: overrides the server's clock, in tests.
+        waits_for_disk: a claim counts only once the server's append-only file has it, where the server can tell (WAITAOF):
+            else a crash of Redis could forget a batch that ESA has.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, now_ms: int | None = None, waits_for_disk: bool = False
+    ) -> None:
         self.redis = redis
         self.keys = keys
         self.now_ms = now_ms
+        self._waits_for_disk = waits_for_disk
 
     def __repr__(self) -> str:
         return f"<WorkerLedger {self.keys.namespace}>"
@@ -266,9 +283,14 @@ class WorkerLedger:
         return as_text(await command(self.redis, "HGET", self.keys.meta, "fingerprint"))
 
     async def take(self, *, token: str, pump: str, new_batch_id: str) -> Batch | Wait | None:
-        """Return a batch to act on, or how long to wait, or ``None`` when nothing is left."""
-        arguments = (self._now, token, pump, new_batch_id)
-        return _taken(await run_script(self.redis, TAKE, self.keys.prefix, arguments), token)
+        """
+        Return a batch to act on, or how long to wait, or ``None`` when nothing is left.
+
+        Raises:
+            NotDurableError: the claim was made, but the server did not have it on disk in time: do not act on it.
+        """
+        (reply,) = await self._run([(TAKE, (self._now, token, pump, new_batch_id))])
+        return _taken(reply, token)
 
     async def settle(
         self, batch: Batch, settlement: Settlement, *, children: Sequence[str], roll: float
@@ -290,22 +312,34 @@ class WorkerLedger:
     ) -> tuple[Settled, Batch | Wait | None]:
         """Do :meth:`settle`, then :meth:`take`, in one round trip."""
         first = self._settle_arguments(batch, settlement, children, roll)
-        second = (self._now, token, pump, new_batch_id)
-        calls = [
-            ("EVALSHA", SETTLE.sha, 1, self.keys.prefix, *first),
-            ("EVALSHA", TAKE.sha, 1, self.keys.prefix, *second),
-        ]
-        replies = await pipelined(self.redis, calls, raise_on_error=False)
-        settled = await self._reply_of(replies[0], SETTLE, first)
-        taken = await self._reply_of(replies[1], TAKE, second)
+        settled, taken = await self._run([(SETTLE, first), (TAKE, (self._now, token, pump, new_batch_id))])
         return _settled(settled), _taken(taken, token)
 
-    async def _reply_of(self, reply: object, script: Script, arguments: Sequence[Argument]) -> Reply:
-        if isinstance(reply, NoScriptError):
-            return await run_script(self.redis, script, self.keys.prefix, arguments)
-        if isinstance(reply, Exception):
-            raise reply
-        return cast("Reply", reply)
+    async def _run(self, steps: Sequence[tuple[Script, Sequence[Argument]]]) -> list[Reply]:
+        """Run scripts and, where the server can, wait until its append-only file has what they did: one round trip."""
+        calls: list[Sequence[Argument]] = [
+            ("EVALSHA", script.sha, 1, self.keys.prefix, *arguments) for script, arguments in steps
+        ]
+        if self._waits_for_disk:
+            calls.append(("WAITAOF", 1, 0, DISK_TIMEOUT_MS))
+        replies = await pipelined(self.redis, calls, raise_on_error=False)
+        on_disk = replies.pop() if self._waits_for_disk else None
+        if isinstance(on_disk, ResponseError):
+            self._waits_for_disk, on_disk = (
+                False,
+                None,
+            )  # too old a server, or one without an append-only file
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            for script, _ in steps:
+                await command(self.redis, "SCRIPT", "LOAD", script.text)
+            known = next(i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError))
+            return [*replies[:known], *await self._run(steps[known:])]
+        for reply in (*replies, on_disk):
+            if isinstance(reply, Exception):
+                raise reply
+        if on_disk is not None and int(on_disk[0]) < 1:
+            raise NotDurableError("the claim is not in the append-only file yet")
+        return cast("list[Reply]", replies)
 
     def _settle_arguments(
         self, batch: Batch, settlement: Settlement, children: Sequence[str], roll: float

@@ -10,7 +10,7 @@ import pytest
 from conftest import NAMESPACE
 from esa_preload import PreloadClient
 from esa_preload.connection import connect
-from esa_preload.scripts import command
+from esa_preload.scripts import command, pipelined
 from esa_preload_worker.embedded import ValkeyProcess
 from esa_preload_worker.ledger import Batch, NotDurableError, Settlement, WorkerLedger
 
@@ -97,13 +97,10 @@ async def test_a_claim_that_is_not_on_disk_in_time_is_not_acted_on(
         replies = await pipelined(*_args, **_kwargs)  # type: ignore[arg-type]  # passed through
         return [*replies[:-1], [0, 0]]
 
-    from esa_preload_worker import ledger as module  # noqa: PLC0415 - what is patched
-
-    pipelined = module.pipelined
     redis = connect(f"unix://{own_valkey[1]}")
     async with PreloadClient(redis, namespace=NAMESPACE) as client:
         await client.enqueue(SITE, [f"https://a.example/{i}" for i in range(100)])
-    monkeypatch.setattr(module, "pipelined", stalled)
+    monkeypatch.setattr("esa_preload_worker.ledger.pipelined", stalled)
     with pytest.raises(NotDurableError):
         await WorkerLedger(redis, keys, waits_for_disk=True).take(token="t", pump="p", new_batch_id="b")
     assert await command(redis, "HGET", keys.batch("b"), "state") == b"sent"
