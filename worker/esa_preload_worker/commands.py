@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esa_preload.shell import run_cli
+from esa_preload_worker.check.commands import check
 from esa_preload_worker.demo.commands import demo, sandbox
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def cli() -> None:
 
 cli.add_command(sandbox)
 cli.add_command(demo)
+cli.add_command(check)
 
 
 def _loaded() -> Loaded:
