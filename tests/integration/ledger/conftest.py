@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from integration.ledger.driver import LedgerDriver
+pytest.register_assert_rewrite("integration.ledger.machine", "integration.ledger.model")
+
+from integration.ledger.driver import LedgerDriver  # noqa: E402 - what it imports is to be rewritten
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -136,6 +136,10 @@ class LedgerDriver:
                 self.advance(max(found.ms, 1) if found.stay else step_ms)
         raise AssertionError("does not end")
 
+    async def redis_does(self, *arguments: str | float) -> Any:
+        """Run one command by hand."""
+        return await command(self.redis, *arguments)
+
     async def hash(self, key: str) -> dict[str, str]:
         """Read a hash as text."""
         return text_hash(await command(self.redis, "HGETALL", key))

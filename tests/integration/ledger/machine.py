@@ -316,7 +316,7 @@ class LedgerMachine(RuleBasedStateMachine):
             else:
                 self.check_new(taken)
                 self.model.claim(taken.batch_id, (taken.site_id, taken.lane), taken.urls)
-                self.meet_the_dead()
+            self.meet_the_dead()
         batch = self.model.batches[taken.batch_id]
         assert taken.urls == tuple(url for url, _ in batch.entries)
         assert taken.is_part == bool(batch.root)
@@ -496,7 +496,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def sweep(self) -> None:
         """The sweep expires what is over, seals what was left open, and arms what nobody waits for."""
-        swept = self.run(self.driver.workers.sweep("w", turn_ms=3_000))
+        swept = self.run(self.driver.workers.sweep("w", turn_ms=3_600_000))
         assert swept.mine
         for request in self.model.requests.values():
             if request.is_done or request.ended:

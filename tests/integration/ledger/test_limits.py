@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from esa_preload_worker.esa.signing import form_encode
 from esa_preload_worker.ledger import Wait
 from integration.ledger.driver import KEYS, LedgerDriver
@@ -15,7 +17,7 @@ async def test_a_batch_is_filled_to_the_byte(ledger: LedgerDriver) -> None:
     await ledger.accept(long)
     batches = await ledger.drain()
     assert [url for batch in batches for url in batch.urls] == long
-    for batch, after in zip(batches, batches[1:], strict=False):
+    for batch, after in pairwise(batches):
         size = len(form_encode("\n".join(batch.urls)))
         assert size <= 3_000
         assert size + 3 + len(form_encode(after.urls[0])) > 3_000 - 4, "the next one would have fitted"
@@ -69,7 +71,7 @@ async def test_a_cancelled_million_is_dropped_in_bounded_steps(ledger: LedgerDri
         ledger.advance(taken.ms)
         taken = await ledger.take()
     assert len(pending) >= 3
-    assert all(0 < before - after <= 2_100 for before, after in zip(pending, pending[1:], strict=False))
+    assert all(0 < before - after <= 2_100 for before, after in pairwise(pending))
     assert taken is not None
     assert list(taken.urls) == urls(1, "alive")
     await ledger.settle(taken)
@@ -88,6 +90,6 @@ async def test_stale_entries_do_not_pile_up(ledger: LedgerDriver) -> None:
         batch = await ledger.take_batch()
         await ledger.settle(batch)
         await ledger.accept([url for url in batch.urls if "always" in url], band=2)
-    lengths = [await ledger.redis.llen(KEYS.band(1, "", band)) for band in range(3)]  # type: ignore[misc]
+    lengths = [await ledger.redis_does("LLEN", KEYS.band(1, "", band)) for band in range(3)]
     assert sum(lengths) < 60
     await ledger.drain()

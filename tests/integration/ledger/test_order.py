@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -239,10 +240,10 @@ async def test_turns_within_a_millisecond_do_not_wrap(ledger: LedgerDriver) -> N
     await ledger.accept(urls(1_000), site=1)
     await ledger.accept(urls(1_000), site=2)
     turns = [(await ledger.take_batch()).site_id for _ in range(1_500)]
-    assert all(first != second for first, second in zip(turns, turns[1:], strict=False))
+    assert all(first != second for first, second in pairwise(turns))
     ledger.advance(-5_000)
     assert isinstance(await ledger.take(), Wait)
-    await ledger.redis.flushall()
+    await ledger.redis_does("FLUSHALL")
 
 
 async def test_lanes_of_a_site_take_turns(ledger: LedgerDriver) -> None:
@@ -254,7 +255,7 @@ async def test_lanes_of_a_site_take_turns(ledger: LedgerDriver) -> None:
         batch = await ledger.take_batch()
         turns.append(batch.lane)
         await ledger.settle(batch)
-    assert all(first != second for first, second in zip(turns, turns[1:], strict=False))
+    assert all(first != second for first, second in pairwise(turns))
 
 
 async def test_a_site_has_so_many_batches_at_once(ledger: LedgerDriver) -> None:

@@ -53,7 +53,7 @@ async def test_a_short_wait_is_waited_for_by_two(ten_a_second: LedgerDriver) -> 
     found = [await ledger.take(pump=f"p{n}") for n in range(3)]
     assert [wait.stay for wait in found if isinstance(wait, Wait)] == [True, False, False]
     ledger.advance(1_200)
-    await ledger.redis.hset(KEYS.rate(CREATE_JOB), "cooldown", ledger.now_ms + 5_000)  # type: ignore[misc]
+    await ledger.redis_does("HSET", KEYS.rate(CREATE_JOB), "cooldown", ledger.now_ms + 5_000)
     assert await ledger.take() == Wait(ms=5_000, stay=False, reason="cooldown")
 
 
@@ -152,5 +152,5 @@ async def test_a_plan_has_its_token_with_the_job(ledger: LedgerDriver) -> None:
         await ledger.settle(batch, PUT_BACK)
     ledger.advance(100)
     batch = await ledger.take_batch()
-    await ledger.redis.hset(KEYS.rate(CREATE_PLANS), "next", ledger.now_ms + 300)  # type: ignore[misc]
+    await ledger.redis_does("HSET", KEYS.rate(CREATE_PLANS), "next", ledger.now_ms + 300)
     assert await ledger.workers.record_job(batch, job_id="j", job={}, plan_follows=True) == 300

@@ -27,9 +27,9 @@ DEFER = Settlement(what="defer", outcome="uncertain", state="uncertain", delay_m
 AGAIN = Settlement(what="defer", outcome="requeued", state="ready")
 
 
-async def claimed(ledger: LedgerDriver, count: int = 3, **header: object) -> Batch:
+async def claimed(ledger: LedgerDriver, count: int = 3) -> Batch:
     """Accept *count* URLs as request ``r`` and claim them."""
-    await ledger.accept(urls(count), request_id="r", **header)  # type: ignore[arg-type] - of a test
+    await ledger.accept(urls(count), request_id="r")
     ledger.advance(5_000)
     return await ledger.take_batch()
 
@@ -247,10 +247,10 @@ async def test_the_parts_of_a_split_batch_wait_for_their_sites_turn(ledger: Ledg
 async def test_parts_do_not_keep_workers_busy_while_the_gate_is_closed(ledger: LedgerDriver) -> None:
     """Parts that wait for a cooldown are waited for by one wake-up at its end."""
     batch = await claimed(ledger, 8)
-    await ledger.redis.delete(KEYS.queue)
+    await ledger.redis_does("DEL", KEYS.queue)
     await ledger.settle(batch, SPLIT)
-    await ledger.redis.delete(KEYS.queue)
-    await ledger.redis.hset(KEYS.rate(CREATE_JOB), "cooldown", ledger.now_ms + 30_000)  # type: ignore[misc]
+    await ledger.redis_does("DEL", KEYS.queue)
+    await ledger.redis_does("HSET", KEYS.rate(CREATE_JOB), "cooldown", ledger.now_ms + 30_000)
     assert await ledger.take() == Wait(ms=30_000, stay=False, reason="cooldown")
     assert (await read_all(ledger.redis)).waiting_wakes() == [ledger.now_ms + 30_000]
 
@@ -416,7 +416,7 @@ async def test_a_job_on_record_is_never_forgotten(ledger: LedgerDriver) -> None:
 async def test_what_is_put_off_comes_back_in_time(ledger: LedgerDriver) -> None:
     """An uncertain batch is handed out again at its moment, not before, and somebody is woken for it."""
     batch = await claimed(ledger)
-    await ledger.redis.delete(KEYS.queue)
+    await ledger.redis_does("DEL", KEYS.queue)
     await ledger.settle(batch, DEFER)
     assert (await read_all(ledger.redis)).waiting_wakes() == [ledger.now_ms + 1_000]
     ledger.advance(999)
@@ -437,17 +437,17 @@ async def test_a_repeated_take_returns_the_same_batch(ledger: LedgerDriver) -> N
 async def test_forgotten_scripts_are_loaded_again(ledger: LedgerDriver) -> None:
     """SCRIPT FLUSH, or a failover to a server that never saw them, changes nothing, also inside settle_and_take."""
     await ledger.accept(urls(300), request_id="r")
-    await ledger.redis.script_flush()
+    await ledger.redis_does("SCRIPT FLUSH")
     batch = await ledger.take_batch()
     for token in ("t1", "t2", "t3"):
-        await ledger.redis.script_flush()
+        await ledger.redis_does("SCRIPT FLUSH")
         settled, taken = await ledger.workers.settle_and_take(
             batch, SUBMITTED, children=(), roll=0.5, token=token, pump="p", new_batch_id=f"b{token}"
         )
         assert not settled.lost
         if isinstance(taken, Batch):
             batch = taken
-    await ledger.redis.script_flush()
+    await ledger.redis_does("SCRIPT FLUSH")
     assert await ledger.counts("r") == {"accepted": 300, "submitted": 300}
 
 

@@ -12,7 +12,7 @@ from integration.ledger.test_order import urls
 
 async def make_newer(ledger: LedgerDriver, key: str) -> None:
     """Let a record be of version 2."""
-    await ledger.redis.hset(key, "v", 2)  # type: ignore[misc]
+    await ledger.redis_does("HSET", key, "v", 2)
 
 
 async def test_a_newer_request_is_refused_by_name(ledger: LedgerDriver) -> None:

@@ -48,8 +48,8 @@ async def wakes(ledger: LedgerDriver) -> list[float]:
 
 async def begin(ledger: LedgerDriver) -> str:
     """Begin the wake-up as arq does: it stays in the queue until it ends."""
-    (job,) = [as_text(job) for job in await command(ledger.redis, "ZRANGE", KEYS.queue, 0, -1)]
-    await command(ledger.redis, "SET", RUNNING_PREFIX + job, "1", "PX", 300_000)
+    (job,) = [as_text(job) for job in await ledger.redis_does("ZRANGE", KEYS.queue, 0, -1)]
+    await ledger.redis_does("SET", RUNNING_PREFIX + job, "1", "PX", 300_000)
     return job
 
 
@@ -92,7 +92,7 @@ async def test_a_wake_up_is_what_arq_itself_would_write(
         assert {job.function for job in jobs} == {"wake"}
     finally:
         await pool.aclose()
-    await ledger.redis.flushall()
+    await ledger.redis_does("FLUSHALL")
 
 
 class CountingPump:
@@ -113,7 +113,7 @@ async def test_arqs_worker_runs_it_and_leaves_nothing(ledger: LedgerDriver, sett
     await ledger.publish(batch_quiet_ms=0)
     await ledger.accept(urls(1))
     pump, pool = CountingPump(), arq_pool(settings)
-    options = {**worker_options(settings), "poll_delay": 0.01}
+    options: dict[str, Any] = worker_options(settings)
     worker = Worker(
         redis_pool=pool, burst=True, handle_signals=False, ctx={"pump": pump, "health": None}, **options
     )
@@ -124,7 +124,7 @@ async def test_arqs_worker_runs_it_and_leaves_nothing(ledger: LedgerDriver, sett
     after = await read_all(ledger.redis)
     assert not after.zset_of("queue")
     assert not [key for key in after.ttl_ms if key.startswith((JOB_PREFIX, RUNNING_PREFIX, "arq:result"))]
-    await ledger.redis.flushall()
+    await ledger.redis_does("FLUSHALL")
 
 
 async def test_one_wake_up_is_armed_and_moved_to_an_earlier_moment(ledger: LedgerDriver) -> None:
@@ -170,14 +170,14 @@ async def test_a_site_that_waits_for_hours_piles_up_nothing(ledger: LedgerDriver
     await ledger.accept(urls(1), site=1)
     ledger.advance(5_000)
     await ledger.settle(await ledger.take_batch(), PUT_BACK)
-    await ledger.redis.hset(KEYS.site(1), "wait_until", ledger.now_ms + 3_600_000)  # type: ignore[misc]
+    await ledger.redis_does("HSET", KEYS.site(1), "wait_until", ledger.now_ms + 3_600_000)
     for number in range(30):
         await ledger.accept(urls(1, start=number), site=2)
         ledger.advance(5_000)
         job = await begin(ledger)
         while isinstance(taken := await ledger.take(), Batch):
             await ledger.settle(taken)
-        await command(ledger.redis, "ZREM", KEYS.queue, job)
+        await ledger.redis_does("ZREM", KEYS.queue, job)
         assert len(await wakes(ledger)) == 1
 
 
@@ -190,14 +190,14 @@ async def test_the_sweep_arms_what_was_lost(ledger: LedgerDriver, lost: str) -> 
         pass
     match lost:
         case "the queue":
-            await ledger.redis.delete(KEYS.queue, KEYS.prefix + "waiters")
+            await ledger.redis_does("DEL", KEYS.queue, KEYS.prefix + "waiters")
         case "the job's record":
             # arq finds no record, says that the job expired, and removes it.
-            (job,) = [as_text(job) for job in await command(ledger.redis, "ZRANGE", KEYS.queue, 0, -1)]
-            await ledger.redis.delete(JOB_PREFIX + job, KEYS.prefix + "waiters")
-            await command(ledger.redis, "ZREM", KEYS.queue, job)
+            (job,) = [as_text(job) for job in await ledger.redis_does("ZRANGE", KEYS.queue, 0, -1)]
+            await ledger.redis_does("DEL", JOB_PREFIX + job, KEYS.prefix + "waiters")
+            await ledger.redis_does("ZREM", KEYS.queue, job)
         case _:
-            await ledger.redis.delete(KEYS.queue)
+            await ledger.redis_does("DEL", KEYS.queue)
             ledger.advance(1_300)
     swept = await ledger.workers.sweep("w", turn_ms=3_000)
     assert (swept.mine, swept.armed) == (True, 1)
@@ -234,7 +234,7 @@ async def test_expiry_is_by_request_and_to_the_ms(ledger: LedgerDriver) -> None:
     assert [list(batch.urls) for batch in await ledger.drain()] == [urls(1)]
     assert await ledger.counts("short") == {"accepted": 3, "expired": 3}
     assert await ledger.counts("long") == {"accepted": 1, "merged": 1, "submitted": 1}
-    assert int(await command(ledger.redis, "TTL", KEYS.request("1"))) > 6 * 86_400
+    assert int(await ledger.redis_does("TTL", KEYS.request("1"))) > 6 * 86_400
 
 
 async def test_what_is_in_flight_when_its_request_expires_ends_as_it_ends(ledger: LedgerDriver) -> None:
@@ -264,7 +264,7 @@ async def test_a_request_left_open_is_sealed_as_it_is(ledger: LedgerDriver) -> N
 async def test_without_memory_nothing_is_taken_in_and_everything_goes_out(ledger: LedgerDriver) -> None:
     """When Redis is full an enqueue is refused and changes nothing, while claims and settlements go on and make room."""
     await ledger.accept(urls(300), request_id="r")
-    await command(ledger.redis, "CONFIG", "SET", "maxmemory", 1, "maxmemory-policy", "noeviction")
+    await ledger.redis_does("CONFIG", "SET", "maxmemory", 1, "maxmemory-policy", "noeviction")
     try:
         before = await read_all(ledger.redis)
         with pytest.raises(QueueUnavailableError, match="maxmemory"):
@@ -281,7 +281,7 @@ async def test_without_memory_nothing_is_taken_in_and_everything_goes_out(ledger
         assert (await ledger.workers.sweep("w", turn_ms=3_000)).mine
         assert await ledger.producers.end_request("r", "cancelled") == (100, 0)
     finally:
-        await command(ledger.redis, "CONFIG", "SET", "maxmemory", 0)
+        await ledger.redis_does("CONFIG", "SET", "maxmemory", 0)
     await ledger.accept(urls(1, "late"), request_id="late")
     await ledger.drain()
     assert await ledger.counts("r") == {"accepted": 300, "submitted": 100, "refused": 100, "cancelled": 100}
@@ -290,7 +290,7 @@ async def test_without_memory_nothing_is_taken_in_and_everything_goes_out(ledger
 async def test_large_numbers_stay_whole(ledger: LedgerDriver) -> None:
     """Site ids of 64 bits, request numbers and times beyond 2**40 are never written as floats."""
     site = 2**63 - 1
-    await command(ledger.redis, "HSET", KEYS.meta, "requests", 10**15, "seq", 10**15)
+    await ledger.redis_does("HSET", KEYS.meta, "requests", 10**15, "seq", 10**15)
     ledger.advance(10 * 365 * DAY_MS)
     await ledger.accept(urls(2), request_id="r", site=site, expires_in_ms=5 * 365 * DAY_MS)
     ledger.advance(5_000)
