@@ -218,7 +218,7 @@ async def test_an_unexpected_error_of_a_loop_does_not_end_it(
 
         monkeypatch.setattr(service.ledger, "sweep", odd)
         await wait_until(lambda: any(entry["event"] == "worker.error" for entry in logged))
-        assert (await get(f"{service.ops_url}/readyz"))[0] == 200
+        await wait_until(lambda: service.health.why_not_ready() == "")
 
 
 @pytest.mark.parametrize("what", ["proxy", "port"])
