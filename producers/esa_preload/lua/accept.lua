@@ -91,19 +91,16 @@ if count > 0 then
       accepted = accepted + weight
     else
       local old_band, at, owners = parse_value(value)
-      local live, repeated, last = {}, false, nil
-      for o in string.gmatch(owners, '%d+') do
-        if o == owner then repeated = true end
-        last = ended(o)
-        if not last then live[#live + 1] = o end
-      end
+      local known_owners, repeated = read_owners(owners), false
+      for _, o in ipairs(known_owners.all) do repeated = repeated or o == owner end
       if repeated then
         duplicates = duplicates + 1
       else
         accepted = accepted + 1
         local into = old_band
-        if #live == 0 then -- nobody wants the old one any more: its work ends here and this one's begins
-          add(dropped, last, 1)
+        local is_wanted = #known_owners.live > 0
+        if not is_wanted then -- nobody wants the old one any more: its work ends here and this one's begins
+          add(dropped, known_owners.how, 1)
           disordered = math.min(disordered, at)
           at, into = now, band
         else
@@ -114,8 +111,7 @@ if count > 0 then
           queued[#queued + 1] = url
           disordered = math.min(disordered, at)
         end
-        live[#live + 1] = owner
-        new_value = into .. string.format('%.0f', at) .. ':' .. table.concat(live, ',')
+        new_value = into .. string.format('%.0f', at) .. ':' .. (is_wanted and known_owners.text .. ',' or '') .. owner
       end
     end
     seen[url] = true

@@ -201,6 +201,24 @@ local function ended(owner)
   return state
 end
 
+-- Who of `owners` still wants the URL: all, live (as lists), text (the live ones as they are stored), and how the last one ended,
+-- which counts when none is live. Most URLs of a batch have the same owners, so each list is read once a script.
+local owners_cache = {}
+local function read_owners(owners)
+  local found = owners_cache[owners]
+  if not found then
+    found = { all = {}, live = {} }
+    for owner in string.gmatch(owners, '%d+') do
+      found.all[#found.all + 1] = owner
+      found.how = ended(owner)
+      if not found.how then found.live[#found.live + 1] = owner end
+    end
+    found.text = table.concat(found.live, ',')
+    owners_cache[owners] = found
+  end
+  return found
+end
+
 local function add(counts, key, by)
   counts[key] = (counts[key] or 0) + by
 end

@@ -52,34 +52,30 @@ local function put_back(b, entries)
   for i = #entries, 1, -1 do
     local url, value = entries[i][1], entries[i][2]
     local band, at, owners = parse_value(value)
-    local live, last = {}, nil
-    for owner in string.gmatch(owners, '%d+') do
+    local found = read_owners(owners)
+    owners = found.text
+    for _, owner in ipairs(found.all) do
+      local how = ended(owner)
       change(owner, 'in_flight', -weight)
-      last = ended(owner)
-      if last then
-        change(owner, last, weight)
-        if is_list(b.lane) then change(owner, 'lists', -1) end
-      else
-        change(owner, 'pending', weight)
-        live[#live + 1] = owner
-      end
+      change(owner, how or 'pending', weight)
+      if how and is_list(b.lane) then change(owner, 'lists', -1) end
     end
-    if #live == 0 then
-      add(sums, last, weight)
+    if #found.live == 0 then
+      add(sums, found.how, weight)
     else
       local there = call('HGET', urls_key, url)
       if there then
         local there_band, there_at, there_owners = parse_value(there)
         band, at = math.min(tonumber(band), tonumber(there_band)), math.min(at, there_at)
         local known = {}
-        for _, owner in ipairs(live) do known[owner] = true end
-        for owner in string.gmatch(there_owners, '%d+') do
+        for _, owner in ipairs(found.live) do known[owner] = true end
+        for _, owner in ipairs(read_owners(there_owners).all) do
           if known[owner] then -- the same request asked again while this was in flight: one of them is a repeat
             change(owner, 'pending', -1)
             change(owner, 'accepted', -1)
             change(owner, 'duplicates', 1)
           else
-            live[#live + 1] = owner
+            owners = owners .. ',' .. owner
           end
         end
         add(sums, 'merged', 1)
@@ -89,7 +85,7 @@ local function put_back(b, entries)
       end
       oldest = math.min(oldest, at)
       fields[#fields + 1] = url
-      fields[#fields + 1] = band .. string.format('%.0f', at) .. ':' .. table.concat(live, ',')
+      fields[#fields + 1] = band .. string.format('%.0f', at) .. ':' .. owners
       local head = heads[tonumber(band)]
       head[#head + 1] = url
     end

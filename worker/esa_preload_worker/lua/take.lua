@@ -107,12 +107,8 @@ local function claim(site, lane)
         local in_band, at, owners
         if value then in_band, at, owners = parse_value(value) end
         if value and in_band == tostring(band) and not seen[url] then
-          local live, asked, last = {}, 0, nil
-          for owner in string.gmatch(owners, '%d+') do
-            asked = asked + 1
-            last = ended(owner)
-            if not last then live[#live + 1] = owner end
-          end
+          local found = read_owners(owners)
+          local live = found.live
           if #live > 0 and not fits(url) then
             full = true -- give back what does not fit, in its order
             local rest = {}
@@ -125,13 +121,13 @@ local function claim(site, lane)
           raw = raw + #url
           if #live == 0 then
             gone = gone + weight
-            add(touched, last, weight)
+            add(touched, found.how, weight)
             if is_list(lane) then account(owners, { lists = -1 }) end
           else
             bytes = bytes + encoded(url)
             if at < oldest then oldest = at end
             for _, owner in ipairs(live) do add(counts, owner, weight) end
-            if #live < asked then value = in_band .. string.format('%.0f', at) .. ':' .. table.concat(live, ',') end
+            if #live < #found.all then value = in_band .. string.format('%.0f', at) .. ':' .. found.text end
             urls[#urls + 1] = url
             members[#members + 1] = url .. ' ' .. value
             want = want - 1
