@@ -6,7 +6,7 @@ LOCKS  := deploy/requirements
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 URLS   ?=
 
-.PHONY: help demo test test-all lint types unit bench lock clean
+.PHONY: help demo test test-all lint types unit soak bench lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ unit: $(VENV)/.dev
 
 test-all: test  ## `make test`, then what is slower
 	$(BIN)/pytest -n 2 -m slow
+
+soak: $(VENV)/.dev  ## Break everything at random for ten minutes, then count: lost, planned twice
+	PYTHONPATH=tests $(BIN)/python -m chaos --urls 100000 --seconds 600
 
 bench: $(VENV)/.dev  ## Measure, print a table, and write it into docs/performance.md
 	PYTHONPATH=tests $(BIN)/python -m benchmarks

@@ -62,6 +62,8 @@ LOOK_UP_EVERY_MS = 1_000
 
 BUSY_MS = 2_000
 JOB_CAP_MS = 60_000
+NOTE_HOLDS_MS = 250
+"""A call is sent within this long of the note that it is being sent; else the note is renewed first."""
 LIST_PLANS_EVERY_MS = 1_000
 """How often the plans of a job are listed until the plan is found, or surely does not exist."""
 
@@ -97,7 +99,7 @@ def surely_absent_at_ms(batch: Batch, timing: Timing) -> int:
 
 def absent_from_ms(sent_ms: int, timing: Timing) -> int:
     """Return the moment from which what a call of *sent_ms* may have made does not exist unless it is listed."""
-    return sent_ms + timing.call_timeout_ms + timing.list_lag_ms
+    return sent_ms + NOTE_HOLDS_MS + timing.call_timeout_ms + timing.list_lag_ms
 
 
 def order_plan(lane: str, url_count: int, settings: Settings, now: datetime) -> PlanOrder:

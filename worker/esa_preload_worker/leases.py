@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class _Held:
     token: str
     renewed_at: float
+    claimed_at: float
 
 
 class LostClaimError(Exception):
@@ -43,7 +44,12 @@ class Leases:
 
     def hold(self, batch: Batch, *, since: float) -> None:
         """Hold *batch*, claimed not earlier than *since* (monotonic seconds, before the claim was asked for)."""
-        self._held[batch.batch_id] = _Held(batch.token, since)
+        self._held[batch.batch_id] = _Held(batch.token, since, since)
+
+    def claimed_at(self, batch: Batch) -> float:
+        """Return a moment (monotonic seconds) before the claim of *batch*, as given to :meth:`hold`."""
+        held = self._held.get(batch.batch_id)
+        return self._clock() if held is None else held.claimed_at
 
     def release(self, batch: Batch) -> None:
         """Forget *batch*."""

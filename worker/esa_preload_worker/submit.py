@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         """What submitting needs of ESA; each method raises ``EsaError`` of the class that says what to do next."""
 
         @property
-        def clock_offset_s(self) -> float: ...
+        def esa_ms(self) -> int | None: ...
 
         async def create_job(self, *, site_id: int, name: str, urls: Sequence[str]) -> Job: ...
         async def create_job_from_list(self, *, site_id: int, name: str, oss_url: str) -> Job: ...
@@ -53,6 +53,9 @@ STAY_MS = 1_000
 
 CLOCK_SLACK_MS = 60_000
 """How far ESA's clock and Redis's may disagree in the window in which a name is looked up."""
+
+KNOWN_CLOCK_SLACK_MS = 3_000
+"""The same once a reply has told ESA's time, which it does to the second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +119,7 @@ class Submitter:
         Raises:
             LostClaimError: the batch is another's; nothing may be settled.
         """
-        now_ms = _ledger_clock(batch)
+        now_ms = _ledger_clock(batch, since=self._leases.claimed_at(batch))
         try:
             found = await self._find_or_create(batch, now_ms)
         except _NotYet as exc:
@@ -126,9 +129,9 @@ class Submitter:
         job = found.job
         judged = await self._judge(batch, job)
         plan_follows = self._settings.plan and job.url_submitted > 0
-        wait_ms = 0
+        wait_ms, plan_sent_ms = 0, now_ms() if plan_follows else 0
         if batch.state != "created":
-            wait_ms = await self._record(batch, found, plan_sent_ms=now_ms() if plan_follows else 0)
+            wait_ms = await self._record(batch, found, plan_sent_ms=plan_sent_ms)
         submission = Submission(settlement=judged, job=job, reconciled=found.reconciled)
         for stray in found.strays:
             await self._delete(batch, stray.job_id)
@@ -137,7 +140,7 @@ class Submitter:
             return submission
         if not plan_follows:
             return replace(submission, settlement=replace(judged, went_well=()))
-        return await self._plan(batch, submission, wait_ms, now_ms)
+        return await self._plan(batch, submission, wait_ms, plan_sent_ms, now_ms)
 
     async def _find_or_create(self, batch: Batch, now_ms: Callable[[], int]) -> _Found:
         """
@@ -149,8 +152,10 @@ class Submitter:
         if batch.state == "created":
             return _Found(job=_read_job(batch.job, batch, self.job_name(batch)))
         if batch.state == "sent":
+            if now_ms() - batch.sent_ms > decisions.NOTE_HOLDS_MS:
+                await self._turn(CREATE_JOB, batch)  # it stood still: note anew that it is being sent
             self._leases.check(batch)
-            return _Found(job=await self._create(batch, batch.sent_ms))
+            return _Found(job=await self._create(batch, now_ms()))
         if jobs := await self._look_up(batch, now_ms):
             return _Found(job=jobs[0], reconciled="adopted", strays=jobs[1:])
         if not_known := decisions.not_found(batch, now_ms=batch.now_ms, timing=self._timing):
@@ -161,16 +166,18 @@ class Submitter:
 
     async def _look_up(self, batch: Batch, now_ms: Callable[[], int]) -> tuple[Job, ...]:
         await self._turn(LIST_JOBS)
-        offset_ms = round(self._esa.clock_offset_s * 1000)
-        # Made until then, or never: a window that does not move lets the list be read in peace.
+        esa_ms = self._esa.esa_ms
+        slack_ms = CLOCK_SLACK_MS if esa_ms is None else KNOWN_CLOCK_SLACK_MS
+        offset_ms = 0 if esa_ms is None else esa_ms - now_ms()
+        # Made until then, or never: a narrow window that does not move is soon read.
         last_ms = min(batch.now_ms, batch.sent_ms + round(self._settings.call_timeout * 1000))
         sent_ms = now_ms()
         try:
             return await self._esa.find_jobs(
                 site_id=batch.site_id,
                 name=self.job_name(batch),
-                since_ms=batch.first_sent_ms + offset_ms - CLOCK_SLACK_MS,
-                until_ms=last_ms + offset_ms + CLOCK_SLACK_MS,
+                since_ms=batch.first_sent_ms + offset_ms - slack_ms,
+                until_ms=last_ms + offset_ms + slack_ms,
             )
         except EsaError as exc:
             raise _Ends(decisions.after_look_up_error(exc, sent_ms=sent_ms), exc) from exc
@@ -230,11 +237,12 @@ class Submitter:
             return True
 
     async def _plan(
-        self, batch: Batch, submission: Submission, wait_ms: int, now_ms: Callable[[], int]
+        self, batch: Batch, submission: Submission, wait_ms: int, plan_sent_ms: int, now_ms: Callable[[], int]
     ) -> Submission:
         job = submission.job
         assert job is not None  # noqa: S101 - for the type checker: a plan follows a job
         operation, sent_ms = LIST_PLANS, now_ms()
+        noted_ms = plan_sent_ms
         try:
             if batch.state == "created":
                 # Somebody may have come as far as the plan before.
@@ -243,11 +251,15 @@ class Submitter:
                 if plan := _live(await self._esa.list_plans(job.job_id)):
                     return replace(submission, plan_id=plan.plan_id)
                 before_ms = int(batch.job.get("plan_sent_ms", 0))
-                if later := decisions.no_plan_listed(before_ms, now_ms=sent_ms, timing=self._timing):
+                if later := decisions.no_plan_listed(before_ms, now_ms=batch.now_ms, timing=self._timing):
                     return replace(submission, settlement=later)
             if batch.state == "created" or wait_ms:
                 await self._turn(CREATE_PLANS, first_wait_ms=wait_ms)
-                await self._note_plan(batch, job, now_ms())
+                noted_ms = 0
+            while now_ms() - noted_ms > decisions.NOTE_HOLDS_MS:
+                # It stood still, or Redis did: whoever takes the batch over counts from the note.
+                noted_ms = now_ms()
+                await self._note_plan(batch, job, noted_ms)
             self._leases.check(batch)
             operation, sent_ms = CREATE_PLANS, now_ms()
             order = decisions.order_plan(
@@ -323,10 +335,14 @@ class Submitter:
             wait_ms = paced
 
 
-def _ledger_clock(batch: Batch) -> Callable[[], int]:
-    """Return a clock that goes on from the moment of the claim: the ledger's time in ms, without asking."""
-    begun = time.monotonic()
-    return lambda: batch.now_ms + round((time.monotonic() - begun) * 1000)
+def _ledger_clock(batch: Batch, *, since: float) -> Callable[[], int]:
+    """
+    Return a clock that goes on from the claim: the ledger's time in ms, without asking; never slow.
+
+    Args:
+        since: a moment before the claim was asked for: its reply may have been read much later.
+    """
+    return lambda: batch.now_ms + round((time.monotonic() - since) * 1000)
 
 
 def _live(plans: Sequence[PlanState]) -> PlanState | None:

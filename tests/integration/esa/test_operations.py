@@ -228,6 +228,22 @@ async def test_find_reads_all_pages() -> None:
         assert all((query["StartTime"], query["EndTime"]) == ("1000", "2000") for query in queries)
 
 
+async def test_find_asks_for_less_time_until_one_page_is_the_whole_answer() -> None:
+    """A list of several pages may move while it is read; halves of the time are asked for instead."""
+    async with recording_server() as server, client_of(server.url) as client:
+        server.answer(
+            page(3, ("a", "other", None), ("b", "other", None)),
+            page(1, ("c", "mine", None)),
+            page(2, ("a", "other", None), ("b", "mine", None)),
+        )
+        found = await client.find_jobs(site_id=7, name="mine", since_ms=0, until_ms=10_000)
+        assert [job.job_id for job in found] == ["b", "c"]
+        windows = [
+            (query["StartTime"], query["EndTime"]) for query in (dict(r.query) for r in server.requests)
+        ]
+        assert windows == [("0", "10000"), ("5000", "10000"), ("0", "5000")]
+
+
 async def test_find_starts_again_when_the_list_moves() -> None:
     """A job that slips to the page before while a list is read is not missed, or the batch would be created twice."""
     a, b, c = (("a", "other", None), ("b", "other", None), ("c", "mine", None))

@@ -86,9 +86,9 @@ class Between:
     calls: list[str] = field(default_factory=list[str])
 
     @property
-    def clock_offset_s(self) -> float:
+    def esa_ms(self) -> int | None:
         """As the client has it."""
-        return self.esa.clock_offset_s
+        return self.esa.esa_ms
 
     async def _call(self, name: str, call: Awaitable[T]) -> T:
         self.calls.append(name)

@@ -299,7 +299,12 @@ JUDGED = decisions.judge(
         (BlockedError("", scope="account", code="Forbidden"), 0, "defer", None),
         (UncertainError("", code="uncertain.reset"), 0, "defer", None),
         (NotFoundError("", code="InvalidJob.NotFound"), 14_999, "defer", None),
-        (NotFoundError("", code="InvalidJob.NotFound"), 15_000, "end", [R, P, P, P]),
+        (
+            NotFoundError("", code="InvalidJob.NotFound"),
+            15_000 + decisions.NOTE_HOLDS_MS,
+            "end",
+            [R, P, P, P],
+        ),
         (RefusedError("", code="InvalidEndTime.Mismatch"), 0, "end", [R, R, R, P]),
     ],
 )
@@ -339,11 +344,12 @@ def test_what_is_absent_is_known_only_after_timeout_and_lag() -> None:
         return decisions.no_plan_listed(NOW_MS, now_ms=now_ms, timing=TIMING)
 
     for decide in (of_job, of_plan):
-        early, late = decide(NOW_MS), decide(NOW_MS + 14_800)
+        absent_ms = NOW_MS + decisions.NOTE_HOLDS_MS + 15_000
+        early, late = decide(NOW_MS), decide(absent_ms - 200)
         assert early is not None
         assert late is not None
         assert (early.delay_ms, late.delay_ms) == (1_000, 200)
-        assert decide(NOW_MS + 15_000) is None
+        assert decide(absent_ms) is None
     assert decisions.no_plan_listed(0, now_ms=NOW_MS, timing=TIMING) is None
 
 

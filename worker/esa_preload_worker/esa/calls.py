@@ -79,6 +79,7 @@ class Caller:
         self._session: aiohttp.ClientSession | None = None
         self._transport: AiohttpTransport | None = None
         self.clock_offset = timedelta()
+        self._date_seen = ("", 0.0)
 
     def __repr__(self) -> str:
         return f"<Caller {self._endpoint.url} {'open' if self._transport else 'closed'}>"
@@ -220,6 +221,8 @@ class Caller:
     def _read(self, reply: _Reply | EsaError, parse: Callable[[Fields], T], credential: Credential) -> T:
         if isinstance(reply, EsaError):
             raise reply
+        if date := reply.headers.get("date"):
+            self._date_seen = (date, time.monotonic())
         body = _redact(reply.body, credential)
         if reply.status == 200:
             fields: Fields = {}
@@ -237,6 +240,16 @@ class Caller:
             # The Date header is cut to the second: half of one is the best guess.
             self.clock_offset = server_time + timedelta(seconds=0.5) - now
         raise error
+
+    @property
+    def server_ms(self) -> int | None:
+        """What the server's clock shows now, by the Date of its last reply; right to about a second."""
+        date, seen_at = self._date_seen
+        server_time = http_date(date)
+        if server_time is None:
+            return None
+        # The Date header is cut to the second: half of one is the best guess.
+        return round((server_time.timestamp() + 0.5 + time.monotonic() - seen_at) * 1000)
 
     def _transport_for(self, url: str) -> AiohttpTransport:
         proxy = self._proxies.proxy_for(url)

@@ -33,6 +33,8 @@ FIND_PAGE_SIZE = 50
 """ESA's neighbours allow 50; its own maximum is not documented."""
 FIND_PAGES_MAX = 200
 FIND_TRIES = 3
+FIND_SPLIT_MIN_MS = 1_000
+"""ESA's creation times are whole seconds."""
 SITE_PAGE_SIZE = 500
 SITE_PAGES_MAX = 20
 
@@ -95,6 +97,11 @@ class EsaClient:
     def clock_offset_s(self) -> float:
         """Seconds that ESA's clock is ahead of ours, as far as a refused time stamp taught us; else 0."""
         return self._caller.clock_offset.total_seconds()
+
+    @property
+    def esa_ms(self) -> int | None:
+        """ESA's clock now, Unix milliseconds, right to about a second; ``None`` until a reply has told it."""
+        return self._caller.server_ms
 
     async def create_job(self, *, site_id: int, name: str, urls: Sequence[str]) -> Job:
         """
@@ -164,13 +171,25 @@ class EsaClient:
         Raises:
             UncertainError: also when the list changes under our hands time and again: then nothing is known.
         """
-        for _ in range(FIND_TRIES):
-            jobs = await self._list_all_jobs(site_id, since_ms, until_ms)
-            if jobs is not None:
-                found = [job for job in jobs if job.name == name]
-                # Ids begin with a time stamp, so they decide where the times do not.
-                return tuple(sorted(found, key=lambda job: (_timestamp(job), job.job_id)))
-        raise UncertainError("the list of jobs changes while it is read", code="uncertain.list_moving")
+        found: dict[str, Job] = {}
+        windows = [(since_ms, until_ms)]
+        while windows:
+            start_ms, end_ms = windows.pop()
+            if end_ms - start_ms <= FIND_SPLIT_MIN_MS:
+                jobs = await self._list_all_jobs(site_id, start_ms, end_ms)
+            else:
+                page = await self.list_jobs(
+                    site_id=site_id, start_ms=start_ms, end_ms=end_ms, page=1, page_size=FIND_PAGE_SIZE
+                )
+                if page.total > len(page.jobs):
+                    # One page is one answer: nothing can slip from page to page while it is read. So ask for less.
+                    middle_ms = (start_ms + end_ms) // 2  # in both halves, whichever way ESA rounds
+                    windows += [(start_ms, middle_ms), (middle_ms, end_ms)]
+                    continue
+                jobs = page.jobs
+            found |= {job.job_id: job for job in jobs if job.name == name}
+        # Ids begin with a time stamp, so they decide where the times do not.
+        return tuple(sorted(found.values(), key=lambda job: (_timestamp(job), job.job_id)))
 
     async def delete_job(self, job_id: str) -> None:
         """
@@ -251,7 +270,14 @@ class EsaClient:
             raise FailedFileError(f"the list cannot be read: HTTP {status}")
         return parse_failed_file(content, among=among)
 
-    async def _list_all_jobs(self, site_id: int, start_ms: int, end_ms: int) -> tuple[Job, ...] | None:
+    async def _list_all_jobs(self, site_id: int, start_ms: int, end_ms: int) -> tuple[Job, ...]:
+        for _ in range(FIND_TRIES):
+            jobs = await self._read_pages(site_id, start_ms, end_ms)
+            if jobs is not None:
+                return jobs
+        raise UncertainError("the list of jobs changes while it is read", code="uncertain.list_moving")
+
+    async def _read_pages(self, site_id: int, start_ms: int, end_ms: int) -> tuple[Job, ...] | None:
         """Read all pages; ``None`` when the list moved meanwhile, so that a job may have slipped through."""
         jobs: dict[str, Job] = {}
         total: int | None = None
