@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 ROUNDS = 5
 """How often a lane is looked at, at most, when something in it does not agree or moves."""
-SMALL_LANE = 20_000
+SMALL_LANE = 5_000
 """A lane that is looked at again only because its requests move: a larger one costs seconds each time."""
 LISTS_A_GROUP = 500
 WAKE_TRIES = 4
