@@ -186,8 +186,8 @@ class Auditor:
         groups = _groups(audit, numbers)
         for done, (site, lanes) in enumerate(groups):
             wanted = {number for lane in lanes for number in numbers.get((site, lane), ())}
+            self._progress("lanes", done, len(groups))
             await self._look_at_lanes(audit, site, lanes, wanted)
-            self._progress("lanes", done + 1, len(groups))
 
     async def _look_at_lanes(self, audit: Audit, site: str, lanes: Sequence[str], numbers: set[str]) -> None:
         before: set[Violation] = set()
@@ -225,7 +225,11 @@ class Auditor:
         for record in await reader.batch_records(of_group):
             tally.add_batch(record)
         facts_of = {lane.name: lane for lane in site_before.lanes}
-        scans = {lane: await reader.scan_lane(site, lane) for lane in lanes if lane in facts_of}
+        scans = {
+            lane: await reader.scan_lane(site, lane, progress=self._progress_of(facts_of[lane]))
+            for lane in lanes
+            if lane in facts_of
+        }
         for lane, scan in scans.items():
             tally.add_lane(facts_of[lane], scan)
         requests_after = {facts.number: facts for facts in await reader.requests(sorted(numbers))}
@@ -249,6 +253,18 @@ class Auditor:
                 seen.suspects.update(self._judge_lane(site, first_seen, scan))
         await self._look_for_strangers(seen, site, scans, tally.owners() - numbers)
         return seen
+
+    def _progress_of(self, lane: LaneFacts) -> Callable[[int], object]:
+        """Return what shows how far a walk over *lane* is."""
+        total, met = sum(lane.entries) + lane.urls, 0
+
+        def more(count: int) -> None:
+            nonlocal met
+            met += count
+            if total > SMALL_LANE:
+                self._progress("URLs of a lane", met, max(met, total))
+
+        return more
 
     async def _look_for_strangers(
         self, seen: _Round, site: str, scans: dict[str, LaneScan], strangers: set[str]

@@ -23,7 +23,7 @@ from esa_preload_worker.check.rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -180,9 +180,11 @@ class LedgerReader:
             strays=tuple(_texts(raw["strays"])),
         )
 
-    async def scan_lane(self, site: str, lane: str) -> LaneScan:
+    async def scan_lane(
+        self, site: str, lane: str, *, progress: Callable[[int], object] | None = None
+    ) -> LaneScan:
         """
-        Walk over a lane's bands, then over its URLs.
+        Walk over a lane's bands, then over its URLs; *progress* is told how many entries and URLs were met with each chunk.
 
         A URL that is there all the while, and its entry, are met: bands grow at their tail and are read from it, and what goes
         goes from the head.
@@ -196,9 +198,13 @@ class LedgerReader:
                 for url in entries:
                     mark = hash(url)
                     marks[mark] = marks.get(mark, 0) | bit
+                if progress:
+                    progress(len(entries))
         async for urls in self._urls(site, lane):
             for url, value in urls.items():
                 _note(scan, marks, url, value)
+            if progress:
+                progress(len(urls))
         return scan
 
     async def still_lost(self, site: str, lane: str, lost: dict[bytes, bytes]) -> dict[bytes, bytes]:
