@@ -26,8 +26,10 @@ local function gate(op)
   return at, reason
 end
 
--- Arm a wake-up for the next moment at which a worker has something to do: a site's turn, or a batch to look after.
+-- Arm a wake-up for the next moment at which a worker has something to do: a site's turn, or a batch to look after. A loop that
+-- waits for a moment looks by itself, and arms then; should it die, its entry ends and the sweep arms.
 local function arm_next()
+  if call('ZCOUNT', P .. 'waiters', text(now + 1), '+inf') > 0 then return false end
   local at = INF
   local site = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
   if #site > 0 then at = math.max(tonumber(site[2]), (gate(CREATE))) end

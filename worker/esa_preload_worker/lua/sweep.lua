@@ -27,7 +27,7 @@ for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'open', '-inf', text(now - set
 end
 
 call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
-local armed = call('ZCARD', P .. 'waiters') == 0 and arm_next() and 1 or 0
+local armed = arm_next() and 1 or 0
 local out = { 'ok', sealed, armed }
 for site, urls in pairs(expired) do
   out[#out + 1] = site

@@ -27,11 +27,6 @@ local function waiting(at, reason)
   return { 'wait', ms, 1, reason }
 end
 
--- Whoever follows takes the next token while this one is at work.
-local function call_the_next()
-  if call('ZCARD', P .. 'waiters') == 0 then arm_next() end
-end
-
 local function urls_of(members)
   local urls = {}
   for url in string.gmatch(members, '([^\n ]+) [^\n]+') do urls[#urls + 1] = url end
@@ -63,7 +58,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIM
     call('HINCRBY', key, 'attempt', 1)
     call('HSET', key, 'token', token, 'state', b[2] == 'sent' and 'uncertain' or b[2])
     call('ZADD', P .. 'leases', text(now + LEASE), id)
-    call_the_next()
+    arm_next()
     return reply(id, urls_of(b[3]))
   end
 end
@@ -159,7 +154,7 @@ local function send(id, site, urls)
   if call('HEXISTS', P .. 'meta', 'blocked_code') == 1 then -- one batch at a time finds out whether the block is over
     call('HSET', P .. 'meta', 'blocked_until', text(now + LEASE))
   end
-  call_the_next()
+  arm_next() -- whoever follows takes the next token while this one is at work
   return reply(id, urls)
 end
 
