@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,8 +44,10 @@ REPAIR_WAKE = load_script("repair_wake", package=_PACKAGE, includes=_RATE)
 
 CHUNK = 1_000
 """Entries a command: some hundred microseconds of Redis's time."""
-REQUESTS_A_CALL = 200
+KEYS_A_CALL = 500
+REQUESTS_A_CALL = 50
 LOST_A_CALL = 10
+PUT_BACK_A_CALL = 100
 ENDS_LOOKED_AT = 10_000
 """Entries from each end of a band in which a URL is looked for that has moved while the band was read."""
 
@@ -101,7 +104,7 @@ class LedgerReader:
         cursor: int | str = 0
         while True:
             reply = await command(
-                self.redis, "SCAN", cursor, "MATCH", f"*{self.keys.prefix}*", "COUNT", CHUNK
+                self.redis, "SCAN", cursor, "MATCH", f"*{self.keys.prefix}*", "COUNT", KEYS_A_CALL
             )
             cursor = int(reply[0])
             names = [as_text(name) for name in reply[1]]
@@ -244,8 +247,9 @@ class LedgerReader:
     ) -> list[str]:
         """Make what is derived of a lane agree with what *scan* met; its bytes only when the scan *is_exact*."""
         said: list[str] = []
-        pairs = list(lost.items())
-        for start in range(0, max(1, len(pairs)), CHUNK):
+        # The newest first: each goes to the head, so that the oldest is there at last.
+        pairs = sorted(lost.items(), key=lambda pair: int(pair[1][1:].partition(b":")[0]), reverse=True)
+        for start in range(0, max(1, len(pairs)), PUT_BACK_A_CALL):
             arguments: list[Argument] = [
                 site,
                 lane.name,
@@ -255,9 +259,10 @@ class LedgerReader:
                 lane.urls,
                 "" if lane.newest is None else f"{lane.newest:.0f}",
             ]
-            arguments += [part for pair in pairs[start : start + CHUNK] for part in pair]
+            arguments += [part for pair in pairs[start : start + PUT_BACK_A_CALL] for part in pair]
             said += await self._repair(REPAIR_LANE, arguments)
-        return said
+        # A long lane is mended in many calls that say the same.
+        return [f"{line} ({times} times)" if times > 1 else line for line, times in Counter(said).items()]
 
     async def repair_requests(self, numbers: Sequence[str]) -> list[str]:
         """Make indexes and TTLs of requests agree with their records; returns what was done."""
