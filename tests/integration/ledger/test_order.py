@@ -123,6 +123,36 @@ async def test_what_goes_back_is_first_in_its_band_again(ledger: LedgerDriver) -
     assert list((await ledger.take_batch()).urls) == urls(100)
 
 
+async def test_batches_that_go_back_in_turn_hide_nobody(ledger: LedgerDriver) -> None:
+    """When an older batch goes back before a younger one, which then stands in front, the lane is due by the older one's age."""
+    await ledger.accept(urls(1, "old"))
+    ledger.advance(5_000)
+    old = await ledger.take_batch()
+    ledger.advance(1_000)
+    await ledger.accept(urls(1, "young"))
+    ledger.advance(5_000)
+    young = await ledger.take_batch()
+    await ledger.publish(batch_quiet_ms=600_000)
+    await ledger.accept(urls(1, "new"))
+    await ledger.settle(old, PUT_BACK)
+    await ledger.settle(young, PUT_BACK)
+    ledger.advance(60_000 - 11_000 - 1)
+    await ledger.take_nothing()
+    ledger.advance(1)
+    assert hosts((await ledger.take_batch()).urls) == {"old": 1, "young": 1, "new": 1}
+
+
+async def test_who_waits_keeps_its_place(ledger: LedgerDriver) -> None:
+    """A site that is due does not fall behind another because more URLs come in for it."""
+    await ledger.accept(urls(100), site=1)
+    ledger.advance(10)
+    await ledger.accept(urls(100), site=2)
+    for number in range(3):
+        ledger.advance(10)
+        await ledger.accept(urls(100, f"more{number}"), site=1)
+    assert [(await ledger.take_batch()).site_id for _ in range(3)] == [1, 2, 1]
+
+
 async def test_two_lanes_are_never_merged(ledger: LedgerDriver) -> None:
     """The same URL under two plans is two pieces of work, in two batches; so is one of two sites."""
     plan = "1700003600000,,,"
