@@ -65,7 +65,7 @@ class Service:
         self.leases = Leases(settings.lease)
         keys = Keys(settings.namespace)
         self._redis = connect(settings.redis_url.get_secret_value())
-        self.ledger = WorkerLedger(self._redis, keys)
+        self.ledger = WorkerLedger(self._redis, keys, waits_for_disk=settings.wait_aof)
         self._reader = Ledger(self._redis, keys)
         self._credentials = credentials or credentials_from_env(os.environ)
         try:

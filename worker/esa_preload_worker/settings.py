@@ -105,6 +105,10 @@ class Settings(BaseSettings):
         10, ge=1, le=600, description="Seconds after which a worker that does not renew loses its batches."
     )
     call_timeout: float = Field(10, ge=0.5, le=300, description="Seconds for one call to ESA, in all.")
+    wait_aof: bool = Field(
+        True,
+        description="Submit a batch only once Redis has its claim in the append-only file (WAITAOF), where the server can tell.",
+    )
     list_lag: Seconds = Field(5, description="Seconds after which ESA surely lists a job that it created.")
     quota_retry_after: Seconds = Field(
         3_600, description="Seconds that a site waits when its quota is used up."
@@ -260,7 +264,7 @@ def _problem(error: Any) -> str:
     return f"{variable}: {message[0].lower()}{message[1:]}"
 
 
-OTHER_VARIABLES = frozenset({f"{PREFIX}TEST_REDIS", f"{PREFIX}REDIS_URL_FILE"})
+OTHER_VARIABLES = frozenset({f"{PREFIX}TEST_REDIS", f"{PREFIX}CHAOS_SEED", f"{PREFIX}REDIS_URL_FILE"})
 
 
 def _warnings(environ: Mapping[str, str], known: Mapping[str, str], settings: Settings) -> list[str]:

@@ -45,15 +45,20 @@ end
 local count = #ARGV - FIRST + 1
 local id = site .. ':' .. lane
 local urls_key = P .. 'urls:' .. id
-local lane_is_new
+local lane_is_new, values
 if count > 0 then
   local version = call('HGET', P .. 'lane:' .. id, 'v')
   local unreadable = readable(version, 'lane ' .. lane .. ' of site ' .. site)
   if unreadable then return unreadable end
   lane_is_new = not version
+  values = call('HMGET', urls_key, unpack(ARGV, FIRST))
+  local more = 0
+  for i = 1, count do
+    if not values[i] then more = more + weight end
+  end
   local pending = tonumber(call('HGET', site_key, 'pending') or 0)
   local bound = setting('max_pending_per_site')
-  if pending + count * weight > bound then return { 'full', pending, bound } end
+  if more > 0 and pending + more > bound then return { 'full', pending, bound } end
   local lanes = setting('max_lanes_per_site')
   if lane_is_new and not is_list(lane) and call('ZCARD', P .. 'lanes:' .. site) >= lanes then return { 'lanes', lanes } end
 end
@@ -76,10 +81,9 @@ end
 local accepted, merged, duplicates = 0, 0, 0
 if count > 0 then
   local mine = band .. string.format('%.0f', now) .. ':' .. owner
-  local known = call('HMGET', urls_key, unpack(ARGV, FIRST))
   local fields, queued, fresh, bytes, dropped, disordered, seen = {}, {}, 0, 0, {}, INF, {}
   for i = 1, count do
-    local url, value = ARGV[FIRST + i - 1], known[i]
+    local url, value = ARGV[FIRST + i - 1], values[i]
     local new_value
     if seen[url] then
       duplicates = duplicates + 1

@@ -49,7 +49,8 @@ end
 
 -- unpack() holds 8,000 values at most: chunks of up to 1,000 URLs stay far below it.
 local function batch_max_urls()
-  local limit = tonumber(call('HGET', P .. 'meta', 'size_limit') or INF)
+  local learnt = call('HMGET', P .. 'meta', 'size_limit', 'size_limit_until')
+  local limit = tonumber(learnt[2] or 0) > now and tonumber(learnt[1]) or INF
   return math.max(1, math.min(setting('batch_max_urls'), limit))
 end
 
@@ -195,7 +196,14 @@ local ended_cache = {}
 local function ended(owner)
   local state = ended_cache[owner]
   if state == nil then
-    state = call('HGET', P .. 'request:' .. owner, 'ended') or false
+    local r = call('HMGET', P .. 'request:' .. owner, 'v', 'ended', 'expires_at')
+    if not r[1] then
+      state = 'cancelled' -- its record has gone: it ended REQUEST_TTL ago, and left this behind
+    elseif r[2] then
+      state = r[2]
+    else
+      state = tonumber(r[3] or INF) <= now and 'expired' -- the sweep will say so, and count
+    end
     ended_cache[owner] = state
   end
   return state

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Pause a site, or let it go on: by hand, whatever held it. ARGV: 2 site or '' for the account, 3 'pause' or 'resume',
 --   4 why (pause).
--- Returns: {'ok', 1 when something changed} | {'unknown'} for a site that was never seen. Idempotent.
+-- Returns: {'ok', 1 when something changed, 1 when the account is blocked} | {'unknown'} for a site that was never seen. Idempotent.
 -- O(lanes + batches in flight): what waits for a probe of this site is due at once.
 local site, what, why = ARGV[2], ARGV[3], ARGV[4]
 local BLOCK = { 'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'strikes' }
@@ -18,7 +18,7 @@ if site == '' then
   if what == 'pause' then return { 'unknown' } end
   local changed = call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint')
   release_batches()
-  return { 'ok', math.min(changed, 1) }
+  return { 'ok', math.min(changed, 1), 0 }
 end
 
 local key = P .. 'site:' .. site
@@ -33,4 +33,4 @@ else
 end
 local due = rearm_site(site, false)
 if due then arm(due) end
-return { 'ok', math.min(changed, 1) }
+return { 'ok', math.min(changed, 1), call('HEXISTS', P .. 'meta', 'blocked_code') }

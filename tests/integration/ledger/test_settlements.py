@@ -113,6 +113,14 @@ async def test_a_cancel_lets_go_on_what_is_in_flight(ledger: LedgerDriver) -> No
     assert await ledger.drain() == []
 
 
+async def test_a_cancel_of_what_has_ended_changes_nothing(ledger: LedgerDriver) -> None:
+    """A request that was done when it was cancelled stays what it was: submitted."""
+    await ledger.settle(await claimed(ledger))
+    before = await ledger.hash(KEYS.request("1"))
+    assert await ledger.producers.end_request("r", "cancelled") == (0, 0)
+    assert await ledger.hash(KEYS.request("1")) == before
+
+
 async def test_a_cancel_between_two_chunks_ends_the_request(ledger: LedgerDriver) -> None:
     """A request of which everything is submitted so far takes nothing more after its cancel."""
     await ledger.accept(urls(1), request_id="r", total=None)
@@ -197,6 +205,7 @@ async def test_when_not_one_gets_through_the_site_is_blocked_and_nothing_refused
     assert await ledger.counts("r") == {"accepted": 8, "pending": 8}
     (site,) = await ledger.producers.site_statuses()
     assert (site.state, site.reason) == ("blocked", "InvalidParameter")
+    assert (await ledger.hash(KEYS.site(1)))["batches"] == "0"
     ledger.advance(60_000)
     probe = await ledger.take_batch()
     assert list(probe.urls) == urls(8), "in their order"
@@ -265,13 +274,15 @@ async def test_a_part_that_was_not_sent_keeps_its_place(ledger: LedgerDriver) ->
     assert (again.batch_id, again.state, again.attempt, again.urls) == (part.batch_id, "sent", 2, part.urls)
 
 
-async def test_a_smaller_batch_is_learnt_and_never_unlearnt(ledger: LedgerDriver) -> None:
-    """An error about size lowers the size for all; a late error about a larger batch does not raise it again."""
+async def test_a_smaller_batch_is_learnt_for_an_hour(ledger: LedgerDriver) -> None:
+    """An error about size lowers the size for all; a late error about a larger batch does not raise it, its end does."""
     await ledger.accept(urls(400))
     first, second = await ledger.take_batch(), await ledger.take_batch()
     await ledger.settle(first, Settlement(what="end", outcome="too_large", verdict="pending", size_limit=20))
     await ledger.settle(second, Settlement(what="end", outcome="too_large", verdict="pending", size_limit=50))
     assert len((await ledger.take_batch()).urls) == 20
+    ledger.advance(3_600_000)
+    assert max([len((await ledger.take_batch()).urls) for _ in range(3)]) == 100
 
 
 # --- sites that wait

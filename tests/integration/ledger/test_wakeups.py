@@ -237,6 +237,28 @@ async def test_expiry_is_by_request_and_to_the_ms(ledger: LedgerDriver) -> None:
     assert int(await ledger.redis_does("TTL", KEYS.request("1"))) > 6 * 86_400
 
 
+async def test_what_has_expired_is_not_claimed_before_the_sweep_has_said_so(ledger: LedgerDriver) -> None:
+    """A URL is not submitted after its expiry because a sweep is late; the sweep then accounts it."""
+    await ledger.accept(urls(3), request_id="r", expires_in_ms=5_000)
+    ledger.advance(5_000)
+    assert await ledger.take_nothing() is None
+    assert (await ledger.hash(KEYS.site(1)))["expired"] == "3"
+    assert (await ledger.workers.sweep("w", turn_ms=3_000)).expired == {1: 3}
+    assert await ledger.counts("r") == {"accepted": 3, "expired": 3}
+    assert (await ledger.hash(KEYS.site(1)))["expired"] == "3"
+
+
+async def test_what_a_forgotten_request_left_behind_is_dropped(ledger: LedgerDriver) -> None:
+    """URLs of a request whose record has ended with its TTL, in a lane that waited all that time, are nobody's."""
+    await ledger.accept(urls(3), request_id="r")
+    await ledger.producers.end_request("r", "cancelled")
+    await ledger.redis_does("DEL", KEYS.request("1"), KEYS.chunks("1"), KEYS.request_number("r"))
+    ledger.advance(5_000)
+    assert await ledger.take_nothing() is None
+    site = await ledger.hash(KEYS.site(1))
+    assert (site["pending"], site["cancelled"]) == ("0", "3")
+
+
 async def test_what_is_in_flight_when_its_request_expires_ends_as_it_ends(ledger: LedgerDriver) -> None:
     """A URL in flight is submitted though its request expired, or expires when it would have to go back."""
     await ledger.accept(urls(200), request_id="r", expires_in_ms=1_000)

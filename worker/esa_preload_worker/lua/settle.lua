@@ -217,6 +217,7 @@ local function put_off(b, state, delay)
   end
 end
 
+local SIZE_LIMIT_MS = 3600000
 local roll = facts.roll or 0.5
 for _, op in ipairs(facts.went_well or {}) do went_well(op) end
 if facts.throttled then
@@ -226,7 +227,8 @@ elseif facts.unreachable then
   waits_until = unreachable(roll)
 end
 if facts.size_limit and facts.size_limit < batch_max_urls() then
-  call('HSET', P .. 'meta', 'size_limit', facts.size_limit)
+  -- For an hour: it may have been about those URLs, and nothing else would ever raise it again.
+  call('HSET', P .. 'meta', 'size_limit', facts.size_limit, 'size_limit_until', text(now + SIZE_LIMIT_MS))
 end
 
 if what == 'defer' then
