@@ -3,12 +3,14 @@
 from esa_preload.client import PreloadClient
 from esa_preload.errors import (
     EsaPreloadError,
+    IncompleteError,
     InvalidRequestError,
     QueueFullError,
     QueueUnavailableError,
     RequestConflictError,
     SettingsError,
     UnknownRequestError,
+    UnknownSiteError,
     UnsupportedRecordError,
     WaitTimeoutError,
 )
@@ -17,6 +19,7 @@ from esa_preload.model import Failure, Plan, Priority, Receipt, Rejection, Reque
 __all__ = [
     "EsaPreloadError",
     "Failure",
+    "IncompleteError",
     "InvalidRequestError",
     "Plan",
     "PreloadClient",
@@ -30,6 +33,7 @@ __all__ = [
     "SettingsError",
     "SiteStatus",
     "UnknownRequestError",
+    "UnknownSiteError",
     "UnsupportedRecordError",
     "WaitTimeoutError",
 ]

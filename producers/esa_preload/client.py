@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Self
 from esa_preload.cancellation import heed_cancellation
 from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
 from esa_preload.connection import connect
-from esa_preload.errors import InvalidRequestError, QueueFullError, WaitTimeoutError
+from esa_preload.errors import (
+    IncompleteError,
+    InvalidRequestError,
+    QueueFullError,
+    SettingsError,
+    WaitTimeoutError,
+)
 from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
 from esa_preload.model import (
@@ -65,6 +71,10 @@ class PreloadClient:
     """
 
     def __init__(self, redis: str | Redis, *, namespace: str = "default") -> None:
+        if not isinstance(redis, str) and not hasattr(redis, "execute_command"):
+            raise SettingsError(
+                f"redis must be a URL or a client of redis.asyncio, not {type(redis).__name__}"
+            )
         self._is_ours = isinstance(redis, str)
         self._redis = connect(redis) if isinstance(redis, str) else redis
         self._ledger = Ledger(self._redis, Keys(namespace))
@@ -115,12 +125,15 @@ class PreloadClient:
             progress: called with the number of URLs handled so far.
 
         Raises:
-            InvalidRequestError: an argument is wrong, or *urls* is empty; nothing was enqueued. Also when *urls* itself raises
-                it on the way, as a damaged list does: what came before is in the queue then.
+            InvalidRequestError: an argument is wrong, or *urls* is empty; nothing was enqueued.
+            IncompleteError: *urls* itself raised InvalidRequestError on the way, as a damaged list does; ``receipt`` says what
+                was taken.
             RequestConflictError: the request id is known with other content.
             QueueFullError: the site's queue is at its bound; ``receipt`` says what was taken.
             QueueUnavailableError: Redis cannot be used; repeat with its ``request_id``.
         """
+        if progress is not None and not callable(progress):
+            raise InvalidRequestError("progress must be a function of the number of URLs handled")
         header = await self._header(site_id, plan, priority, expires_in, request_id, source)
         chunker = Chunker(url_max_chars=await self._longest_url())
         tally = _Tally(header, chunker, progress)
@@ -144,6 +157,11 @@ class PreloadClient:
         except QueueFullError as exc:
             await _settle(in_flight)
             raise QueueFullError(str(exc), receipt=tally.receipt(), hint=exc.hint) from None
+        except InvalidRequestError as exc:
+            await _settle(in_flight)
+            if not sent:
+                raise
+            raise IncompleteError(str(exc), receipt=tally.receipt(), hint=exc.hint) from exc
         except BaseException:
             await _settle(in_flight)
             raise
@@ -178,6 +196,8 @@ class PreloadClient:
             url = normalise(oss_url, url_max_chars=await self._longest_url())
         except UrlRejectedError as exc:
             raise InvalidRequestError(f"oss_url: {exc.reason}") from None
+        if not url.startswith("https://"):
+            raise InvalidRequestError("oss_url must start with https://")
         digest = digest_urls([url, str(count or 0)])
         accepted = await self._ledger.accept(
             header, [url], number=0, digest=digest, total=1, weight=count or 0
@@ -216,7 +236,7 @@ class PreloadClient:
             WaitTimeoutError: it was not done in time; it goes on.
             UnknownRequestError: no such request.
         """
-        until = math.inf if timeout is None else time.monotonic() + timeout
+        until = math.inf if timeout is None else time.monotonic() + _parse_timeout(timeout)
         pause_s = _POLL_S[0]
         while True:
             status = await self.status(request_id)
@@ -241,6 +261,8 @@ class PreloadClient:
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
         """Return the URLs that ended as refused or unknown, newest last, *limit* a site at most."""
+        if type(limit) is not int or limit < 1:
+            raise InvalidRequestError(f"limit must be a whole number of at least 1, not {limit!r}")
         return await self._ledger.failures(None if site_id is None else parse_site_id(site_id), limit=limit)
 
     async def cancel(self, request_id: str) -> tuple[int, int]:
@@ -263,9 +285,12 @@ class PreloadClient:
             whether it was not paused before.
 
         Raises:
-            InvalidRequestError: the site has never been seen.
+            UnknownSiteError: the site has never been seen.
         """
-        return await self._ledger.switch_site(parse_site_id(site_id), "pause", _parse_text("reason", reason))
+        changed, _ = await self._ledger.switch_site(
+            parse_site_id(site_id), "pause", _parse_text("reason", reason)
+        )
+        return changed
 
     async def resume(self, site_id: int | None) -> bool:
         """
@@ -275,9 +300,11 @@ class PreloadClient:
             whether anything held it.
 
         Raises:
-            InvalidRequestError: the site has never been seen.
+            UnknownSiteError: the site has never been seen.
         """
-        return await self._ledger.switch_site(None if site_id is None else parse_site_id(site_id), "resume")
+        number = None if site_id is None else parse_site_id(site_id)
+        changed, _ = await self._ledger.switch_site(number, "resume")
+        return changed
 
     async def requeue(self, site_id: int, *, limit: int = 10_000) -> list[Receipt]:
         """
@@ -419,6 +446,12 @@ async def _settle(tasks: set[asyncio.Task[None]]) -> None:
 def _parse_request_id(value: object) -> str:
     if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value):
         raise InvalidRequestError("request_id must be 1 to 128 letters, digits or any of . _ : ~ -")
+    return value
+
+
+def _parse_timeout(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise InvalidRequestError(f"timeout must be seconds, 0 or more, not {value!r}")
     return value
 
 

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import sys
+import uuid
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from esa_preload.errors import InvalidRequestError, QueueFullError, QueueUnavailableError
+from esa_preload.errors import IncompleteError, InvalidRequestError, QueueFullError, QueueUnavailableError
 from esa_preload.shell import EXIT_FAILED, run_cli
 
 if TYPE_CHECKING:
@@ -111,6 +112,9 @@ async def _enqueue(
 
     number = parse_site_id(site_id)
     plan = _plan(start, end, interval, slice_len)
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait.")
+    request_id = uuid.uuid4().hex if request_id is None else request_id
     if oss_url is not None:
         if urls or file is not None:
             raise click.UsageError("--oss-url stands alone: give URLs or a list in a call of their own.")
@@ -145,19 +149,14 @@ async def _enqueue(
                 source=source,
                 progress=progress,
             )
-        except QueueFullError as exc:
+        except (QueueFullError, IncompleteError) as exc:
             if exc.receipt and as_json:
-                _print_json(asdict(exc.receipt))
-            elif exc.receipt:
-                click.echo(
-                    f"{exc.receipt.accepted} URLs were taken, as request {exc.receipt.request_id}.", err=True
-                )
+                _print_json(_receipt_document(exc.receipt))
+            if exc.receipt:
+                click.echo(f"{exc.receipt.accepted} URLs were taken, as request {request_id}.", err=True)
             raise
-        except QueueUnavailableError as exc:
-            if exc.request_id:
-                click.echo(
-                    f"The request is {exc.request_id}: repeat with --request-id {exc.request_id}", err=True
-                )
+        except (QueueUnavailableError, asyncio.CancelledError):
+            click.echo(f"The request is {request_id}: repeat with --request-id {request_id}", err=True)
             raise
     return await _finish_enqueue(client, receipt, wait=wait, timeout=timeout, as_json=as_json)
 
@@ -326,6 +325,8 @@ def resume(site_id: str | None, *, account: bool) -> None:
         changed = await client.resume(number)
         what = "the account" if number is None else f"site {number}"
         click.echo(f"{what} goes on" if changed else f"nothing held {what}")
+        if number is not None and any(site.reason.startswith("account: ") for site in await client.sites()):
+            click.echo("The account is blocked, and with it every site: see `resume --account`.", err=True)
         return 0
 
     _run(do)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMES = "redis://, rediss://, unix://, redis+sentinel://, or embedded[:DIR]"
 SOCKET_NAME = "valkey.sock"
+_DATABASE = re.compile(r"/?\d{0,5}")
+_UNKNOWN_PARAMETER = re.compile(r"unexpected keyword argument ('\w{1,64}')")
 _SUN_PATH_MAX = 107
 """Bytes that the path of a Unix socket may have on Linux."""
 
@@ -55,12 +58,15 @@ def embedded_socket(directory: Path) -> Path:
 
 
 def client_options(*, retries: int = 2) -> dict[str, Any]:
-    """Return the options of every client: bounded waits, keep-alive, few and short retries of whole commands."""
+    """
+    Return the options of every client: bounded waits, keep-alive, few and short retries of whole commands.
+
+    No health checks: redis-py 5 recurses without end when one meets a server that wants a password.
+    """
     return {
         "socket_connect_timeout": 3.0,
         "socket_timeout": 10.0,
         "socket_keepalive": True,
-        "health_check_interval": 30,
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
         "retry_on_error": list(RETRIED_ERRORS),
         "encoding": "utf-8",
@@ -95,12 +101,29 @@ def connect(
         if parts.scheme == "unix":
             del kwargs["socket_keepalive"]  # a socket on this machine has none
         if parts.scheme in ("redis", "rediss", "unix"):
-            client: Redis = cast("Any", redis_class).from_url(redis_url, **kwargs)
-            return client
+            return _connect_url(redis_url, parts, redis_class, kwargs)
     except ValueError as exc:
         # Not the URL itself: it may hold a password.
         raise SettingsError(f"ESA_PRELOAD_REDIS_URL cannot be read ({exc}); it is one of {SCHEMES}") from None
     raise SettingsError(f"ESA_PRELOAD_REDIS_URL must be one of {SCHEMES}")
+
+
+def _connect_url(
+    redis_url: str, parts: SplitResult, redis_class: type[Redis], kwargs: dict[str, Any]
+) -> Redis:
+    if parts.scheme == "unix" and not parts.path:
+        raise ValueError("no path of a socket")
+    if parts.scheme != "unix" and not _DATABASE.fullmatch(parts.path):
+        raise ValueError("the path is the number of a database")
+    client: Redis = cast("Any", redis_class).from_url(redis_url, **kwargs)
+    try:
+        cast(
+            "Any", client.connection_pool
+        ).make_connection()  # connects nowhere: it only takes its parameters
+    except TypeError as exc:
+        unknown = _UNKNOWN_PARAMETER.search(str(exc))
+        raise ValueError(f"unknown parameter {unknown[1] if unknown else ''}".rstrip()) from None
+    return client
 
 
 def _connect_sentinel(parts: SplitResult, redis_class: type[Redis], kwargs: dict[str, Any]) -> Redis:

@@ -52,5 +52,17 @@ class WaitTimeoutError(EsaPreloadError, TimeoutError):
     """The request was not done in the time given; it goes on, and ``status`` follows it."""
 
 
+class UnknownSiteError(EsaPreloadError, LookupError):
+    """No such site in this namespace: the id is wrong, or it has never had a URL."""
+
+
+class IncompleteError(EsaPreloadError):
+    """The URLs could not be read to their end: ``receipt`` says how far; repeat with its ``request_id`` and the whole list."""
+
+    def __init__(self, message: str, *, receipt: Receipt, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.receipt = receipt
+
+
 class UnsupportedRecordError(EsaPreloadError):
     """A stored record has a higher version than this release reads; it is left in place. Upgrade this process."""

@@ -17,7 +17,7 @@ class Keys:
     namespace: str
 
     def __post_init__(self) -> None:
-        if not _NAMESPACE.fullmatch(self.namespace):
+        if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise SettingsError(
                 "ESA_PRELOAD_NAMESPACE must be 1 to 64 letters, digits, '.', '_' or '-' and begin with a letter or digit, "
                 f"not {self.namespace!r}"

@@ -12,11 +12,11 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from esa_preload.errors import (
-    InvalidRequestError,
     QueueFullError,
     QueueUnavailableError,
     RequestConflictError,
     UnknownRequestError,
+    UnknownSiteError,
     UnsupportedRecordError,
 )
 from esa_preload.model import Failure, RequestStatus, SiteStatus
@@ -34,7 +34,7 @@ END_REQUEST = load_script("end_request")
 SWITCH_SITE = load_script("switch_site")
 
 RECORD_VERSION = 1
-_BLOCK = ["blocked_code", "blocked_hint"]
+_BLOCK = ["blocked_code", "blocked_hint", "blocked_until"]
 _COUNTS = (
     "accepted",
     "merged",
@@ -210,25 +210,25 @@ class Ledger:
 
     async def switch_site(
         self, site_id: int | None, what: Literal["pause", "resume"], reason: str = ""
-    ) -> bool:
+    ) -> tuple[bool, bool]:
         """
         Pause a site, or let it go on whatever held it; ``None``: resume the account.
 
         Returns:
-            whether that changed anything.
+            whether that changed anything, and whether the account is blocked.
 
         Raises:
-            InvalidRequestError: the site has never been seen.
+            UnknownSiteError: the site has never been seen.
         """
         arguments = (self._now, "" if site_id is None else site_id, what, reason)
         with redis_errors():
             reply = await run_script(self.redis, SWITCH_SITE, self.keys.prefix, arguments)
         if as_text(reply[0]) == "unknown":
-            raise InvalidRequestError(
+            raise UnknownSiteError(
                 f"site {site_id} has never had a URL in namespace {self.keys.namespace}",
                 hint="see `esa-preload sites`",
             )
-        return int(reply[1]) == 1
+        return int(reply[1]) == 1, int(reply[2]) == 1
 
     async def status(self, request_id: str) -> RequestStatus:
         """
@@ -302,7 +302,7 @@ class Ledger:
                 ]
                 oldest = await self._oldest(lanes)
                 for site_id, record in zip(some, replies[0::2], strict=True):
-                    found.append((site_id, account | _text_hash(record), oldest.get(site_id), now_ms))
+                    found.append((site_id, _text_hash(record) | account, oldest.get(site_id), now_ms))
         return found
 
     async def failure_entries(self, site_id: int, *, limit: int) -> list[tuple[str, dict[str, str]]]:
@@ -395,7 +395,7 @@ def site_state(
     if "paused" in record:
         return "paused", record["paused"]
     if "blocked_code" in record:
-        return "blocked", record["blocked_code"]
+        return "blocked", ("account: " if "blocked_until" in record else "") + record["blocked_code"]
     if float(record.get("wait_until", 0)) > now_ms:
         return "waiting", record.get("wait_reason", "")
     return "active", ""

@@ -16,6 +16,9 @@ SITE_ID_MAX = 2**63 - 1
 
 INT32_MAX = 2**31 - 1
 
+YEARS = (2000, 9000)
+"""Between which plans lie: what is reckoned with them stays a time."""
+
 
 def parse_site_id(value: object) -> int:
     """
@@ -53,10 +56,12 @@ class Plan:
             when = getattr(self, name)
             if when is not None and (not isinstance(when, datetime) or when.tzinfo is None):
                 raise InvalidRequestError(f"plan {name} must be a datetime that knows its time zone")
+            if when is not None and not YEARS[0] <= when.year < YEARS[1]:
+                raise InvalidRequestError(f"plan {name} must lie between the years {YEARS[0]} and {YEARS[1]}")
         for name in ("interval_s", "slice_len"):
             number = getattr(self, name)
             if number is not None and (type(number) is not int or not 1 <= number <= INT32_MAX):
-                raise InvalidRequestError(f"plan {name} must be a whole number of at least 1")
+                raise InvalidRequestError(f"plan {name} must be a whole number from 1 to {INT32_MAX}")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise InvalidRequestError("plan end must be later than its start")
 

@@ -105,6 +105,27 @@ async def test_lists_come_from_a_pipe_and_from_gzip(env: dict[str, str], tmp_pat
     assert (again.code, again.json()["merged"]) == (0, 2_500)
 
 
+async def test_a_damaged_list_tells_what_was_taken_and_how_to_go_on(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """Half a gzip is exit 1 with the id and the count; the whole list under that id goes on where it stopped."""
+    whole = gzip.compress(
+        "".join(f"https://a.example/{i * 7919 % 1_000_003}\n" for i in range(20_000)).encode()
+    )
+    urls = tmp_path / "urls.gz"
+    urls.write_bytes(whole[: len(whole) // 2])
+    arguments = ("enqueue", "--site", SITE, "--file", str(urls), "--json")
+    broken = await finish("esa-preload", *arguments, env=env)
+    assert broken.code == 1
+    assert "damaged" in clean(broken)
+    receipt = broken.json()
+    assert 0 < receipt["accepted"] < 20_000
+    assert receipt["request_id"] in broken.err
+    urls.write_bytes(whole)
+    again = await finish("esa-preload", *arguments, "--request-id", receipt["request_id"], env=env)
+    assert (again.code, again.json()["accepted"]) == (0, 20_000)
+
+
 async def test_people_get_sentences_and_tables(env: dict[str, str]) -> None:
     """Without --json the same facts are text; an empty answer says that it is empty."""
     assert (await finish("esa-preload", "sites", env=env)).out == "No site has had a URL yet.\n"
@@ -169,9 +190,24 @@ async def test_an_operator_holds_and_releases_a_site(env: dict[str, str]) -> Non
             "stands alone",
         ),
         (("enqueue", "--site", SITE, "--oss-url", "nonsense"), 2, "oss_url"),
+        (
+            ("enqueue", "--site", SITE, "--oss-url", "http://b.example/l"),
+            2,
+            "oss_url must start with https://",
+        ),
+        (
+            ("enqueue", "--site", SITE, "--timeout", "3", "https://a.example/"),
+            2,
+            "--timeout goes with --wait",
+        ),
+        (
+            ("enqueue", "--site", SITE, "--end", "9999-12-31T23:59:59+00:00", "https://a.example/"),
+            2,
+            "plan end must lie between",
+        ),
         (("status", "nowhere"), 1, "no request nowhere"),
         (("cancel", "nowhere"), 1, "no request nowhere"),
-        (("pause", SITE), 2, "has never had a URL"),
+        (("pause", SITE), 1, "has never had a URL"),
         (("resume",), 2, "Give a site, or --account"),
         (("enqueu",), 2, "No such command"),
     ],

@@ -17,14 +17,17 @@ from esa_preload import (
     QueueFullError,
     QueueUnavailableError,
     RequestConflictError,
+    SettingsError,
     UnknownRequestError,
     WaitTimeoutError,
 )
 from esa_preload.scripts import command
+from esa_preload_worker.embedded import ValkeyProcess
 from esa_preload_worker.ledger import Batch, Exemption, Settlement, WorkerLedger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from redis.asyncio import Redis
 
@@ -295,6 +298,7 @@ async def test_a_list_in_oss_is_one_batch(client: PreloadClient, worker: WorkerL
         ({"source": "a\nb"}, "source must be"),
         ({"plan": {"start": 1}}, "plan must be a Plan"),
         ({"plan": Plan(end=datetime(2020, 1, 1, tzinfo=UTC))}, "plan end has passed"),
+        ({"progress": 5}, "progress must be a function"),
     ],
 )
 async def test_a_wrong_argument_is_one_sentence_and_nothing_is_enqueued(
@@ -314,6 +318,88 @@ async def test_a_wait_that_is_too_short_says_so(client: PreloadClient, worker: W
         await client.wait(receipt.request_id, timeout=0.1)
     await drain(worker, SUBMITTED)
     assert (await client.wait(receipt.request_id, timeout=0.1)).submitted == 1
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1, "x", True])
+async def test_a_wait_of_no_time_at_all_is_refused(client: PreloadClient, timeout: Any) -> None:
+    """What is no number of seconds is named, before anything is asked."""
+    with pytest.raises(InvalidRequestError, match="timeout must be seconds"):
+        await client.wait("r", timeout=timeout)
+
+
+@pytest.mark.parametrize("limit", [0, -5, "x"])
+async def test_a_limit_is_a_number(client: PreloadClient, limit: Any) -> None:
+    """A wrong limit is the caller's mistake, not Redis's."""
+    with pytest.raises(InvalidRequestError, match="limit must be"):
+        await client.failures(limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("redis", "namespace"), [(None, "t"), (5, "t"), ("redis://h", 5), ("redis://h", "a b")]
+)
+def test_a_client_of_nothing_is_refused(redis: Any, namespace: Any) -> None:
+    """The sentence names the argument."""
+    with pytest.raises(SettingsError, match=r"redis must be|NAMESPACE must be"):
+        PreloadClient(redis, namespace=namespace)
+
+
+@pytest.mark.parametrize("year", [1999, 9000, 9999])
+def test_a_plan_lies_in_a_time_that_can_be_reckoned_with(year: int) -> None:
+    """At the end of time a rounded minute would be no time any more, and its batch would never end."""
+    with pytest.raises(InvalidRequestError, match="must lie between"):
+        Plan(start=datetime(year, 12, 31, 23, 59, 59, tzinfo=UTC))
+
+
+async def test_a_password_that_is_missing_is_one_clear_error(valkey: Path) -> None:
+    """A server that wants a password is told apart at once, not asked again without end."""
+    other = valkey.parent / "locked"
+    other.mkdir(exist_ok=True)
+    server = ValkeyProcess(other, socket=other / "v.sock")
+    server.start(30)
+    url = f"unix://{other / 'v.sock'}"
+    try:
+        async with asyncio.timeout(20):
+            async with PreloadClient(url) as client:
+                await command(cast("Any", client)._redis, "CONFIG", "SET", "requirepass", "secret")
+            async with PreloadClient(url) as client:
+                with pytest.raises(QueueUnavailableError, match=r"(?i)auth"):
+                    await client.sites()
+    finally:
+        server.kill()
+
+
+async def test_what_only_merges_fits_in_a_full_queue(
+    client: PreloadClient, worker: WorkerLedger, redis: Redis, keys: Keys
+) -> None:
+    """URLs that are pending already take no room: another owner of them is not refused."""
+    await command(redis, "HSET", keys.settings, "max_pending_per_site", 1_000)
+    await client.enqueue(SITE, urls(1_000))
+    assert (await client.enqueue(SITE, urls(1_000))).merged == 1_000
+    with pytest.raises(QueueFullError):
+        await client.enqueue(SITE, urls(1, start=5_000), request_id="r")
+    await drain(worker, SUBMITTED)
+
+
+async def test_what_has_expired_is_never_claimed(client: PreloadClient, worker: WorkerLedger) -> None:
+    """A claim drops it whether or not the sweep has been there; the sweep then says so and counts it."""
+    receipt = await client.enqueue(SITE, urls(10), expires_in=1)
+    assert await drain(worker, SUBMITTED) == []
+    assert (await worker.sweep("w", turn_ms=1_000)).expired == {SITE: 10}
+    status = await client.status(receipt.request_id)
+    assert (status.state, status.expired, status.pending) == ("done", 10, 0)
+    site = (await client.sites())[0]
+    assert (site.pending, site.in_flight, site.submitted) == (0, 0, 0)
+
+
+async def test_what_a_cancelled_request_left_behind_outlives_its_record(
+    client: PreloadClient, worker: WorkerLedger, redis: Redis, keys: Keys
+) -> None:
+    """Its URLs are never submitted, even when its record has gone before a claim met them."""
+    receipt = await client.enqueue(SITE, urls(10))
+    await client.cancel(receipt.request_id)
+    number = await command(redis, "GET", keys.request_number(receipt.request_id))
+    await command(redis, "DEL", keys.request(number.decode()))
+    assert await drain(worker, SUBMITTED) == []
 
 
 async def test_an_unknown_request_is_named(client: PreloadClient) -> None:
