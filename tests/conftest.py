@@ -6,12 +6,14 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
+from esa_preload.scripts import as_text, command
+from esa_preload_worker.check.keyspace import PERMANENT, WHILE_WORK_IS_LEFT
 from esa_preload_worker.embedded import ValkeyProcess
 
 if TYPE_CHECKING:
@@ -24,14 +26,7 @@ os.environ["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] = "true"
 
 NAMESPACE = "t"
 
-PERMANENT = re.compile(r"esa-preload:[^:]+:(meta|settings|sites|site:\d+|rate:\w+)")
-"""Keys that are kept for good: bounded by the number of sites and operations."""
-
-WHILE_WORK_IS_LEFT = re.compile(
-    r"esa-preload:[^:]+:(ring|leases|lanes:\d+|(lane|urls|band):\d+:.*|queue|open|expiring|waiters|workers"
-    r"|(batch|split|held|parts):[0-9a-z]+|request:\d+|request-id:.+|chunks:\d+)"
-)
-"""Keys that go, or get a TTL, when the work they belong to has ended."""
+PREFIX = re.compile(r"esa-preload:[^:]+:")
 
 
 @pytest.fixture(scope="session")
@@ -57,20 +52,21 @@ def redis_url(valkey: Path) -> str:
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """A client of an empty Valkey; afterwards no key may be left that is neither documented as permanent nor ends."""
     client = connect(redis_url)
-    await cast("Any", client.flushall())
+    await command(client, "FLUSHALL")
     yield client
     leaked = [key async for key in _keys_without_ttl(client)]
-    await cast("Any", client.flushall())
+    await command(client, "FLUSHALL")
     await client.aclose()
     assert not leaked, f"keys without TTL: {leaked}"
 
 
 async def _keys_without_ttl(client: Redis) -> AsyncIterator[str]:
-    async for raw in client.scan_iter(count=1000):
-        key = cast("bytes", raw).decode()
-        if PERMANENT.fullmatch(key) or WHILE_WORK_IS_LEFT.fullmatch(key):
+    for raw in await command(client, "KEYS", "*"):
+        key = as_text(raw)
+        name = PREFIX.sub("", key, count=1)
+        if PERMANENT.fullmatch(name) or WHILE_WORK_IS_LEFT.fullmatch(name):
             continue
-        if await client.ttl(key) < 0:
+        if await command(client, "TTL", key) < 0:
             yield key
 
 
