@@ -46,7 +46,12 @@ class Settings(BaseSettings):
     """The worker's settings, read from ``ESA_PRELOAD_*``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", str_strip_whitespace=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     redis_url: Annotated[SecretStr, Field(description=f"Where the queue is: {SCHEMES}. Required.")]
@@ -261,7 +266,13 @@ def _problem(error: Any) -> str:
     variable = f"{PREFIX}{str(location[0]).upper()}"
     if error["type"] == "missing":
         return f"{variable} is not set"
-    return f"{variable}: {message[0].lower()}{message[1:]}"
+    return f"{variable}: {_as_clause(message)}"
+
+
+def _as_clause(sentence: str) -> str:
+    """Lower the first letter, unless the first word is a name."""
+    first, _, _ = sentence.partition(" ")
+    return sentence if len(first) > 1 and first.isupper() else f"{sentence[:1].lower()}{sentence[1:]}"
 
 
 OTHER_VARIABLES = frozenset({f"{PREFIX}TEST_REDIS", f"{PREFIX}CHAOS_SEED", f"{PREFIX}REDIS_URL_FILE"})

@@ -47,6 +47,9 @@ DEFAULTS = {
 }
 """The contract's list."""
 
+ADDED = {"WAIT_AOF": "on"}
+"""What came since."""
+
 
 def settings(**variables: str) -> Settings:
     """Load *variables*, given without prefix."""
@@ -63,8 +66,8 @@ def refusal(**variables: str) -> str:
 def test_the_defaults_are_those_of_the_contract() -> None:
     """Name by name; only the pace of plans has defaults that the contract leaves open."""
     shown = {row.variable.removeprefix(PREFIX): row.default for row in table()}
-    assert shown | DEFAULTS == shown
-    assert shown.keys() - DEFAULTS == {"REDIS_URL", "PLAN_INTERVAL", "PLAN_SLICE"}
+    assert shown | DEFAULTS | ADDED == shown
+    assert shown.keys() - (DEFAULTS | ADDED) == {"REDIS_URL", "PLAN_INTERVAL", "PLAN_SLICE"}
     assert all(row.help.endswith(".") for row in table())
 
 
@@ -98,6 +101,7 @@ BAD = {
     "JOB_RETENTION": ("0",),
     "LEASE": ("0.9", "601"),
     "CALL_TIMEOUT": ("0.4", "301"),
+    "WAIT_AOF": ("perhaps",),
     "LIST_LAG": ("0",),
     "QUOTA_RETRY_AFTER": ("0",),
     "MAX_PENDING_PER_SITE": ("0",),
@@ -136,6 +140,15 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     )
     for name in ("REDIS_URL", "BATCH_MAX_URLS", "LEASE", "RATE_MAX", "ENDPOINT", "NAMESPACE"):
         assert f"{PREFIX}{name}" in message
+
+
+def test_what_is_wrong_is_said_in_plain_words() -> None:
+    """Names keep their letters, and what is no number is not called too large."""
+    assert "ESA_PRELOAD_RATE_MAX: RATE_MIN <= RATE_INITIAL" in refusal(RATE_MIN="50")
+    assert "ESA_PRELOAD_BATCH_MAX_URLS: input should be" in refusal(BATCH_MAX_URLS="0")
+    for name in ("RATE_MIN", "LEASE", "BATCH_MAX_AGE"):
+        for value in ("nan", "inf"):
+            assert f"ESA_PRELOAD_{name}: input should be a finite number" in refusal(**{name: value})
 
 
 def test_a_missing_queue_is_named_with_the_rest() -> None:
