@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
+from esa_preload.errors import EsaPreloadError
 from esa_preload_worker import decisions
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import Batch, Settled, Wait
+from esa_preload_worker.logs import get_logger
 from esa_preload_worker.report import report, report_lost
 from esa_preload_worker.submit import Submission
 
@@ -25,9 +27,13 @@ if TYPE_CHECKING:
     from esa_preload_worker.metrics import Metrics
     from esa_preload_worker.submit import Submitter
 
+log = get_logger()
+
 PUMP_S = 15.0
 """An arq job ends after about this long: short of any time-out of arq, long enough that its own cost does not count."""
 
+OWN_ERROR_MS = 60_000
+"""A batch at which this program itself fails is looked at as rarely: it fails again, and each time it may cost calls."""
 
 HAND_OVER_S = 2.0
 """A shutdown waits this long for Redis; beyond it the lease runs out by itself."""
@@ -55,10 +61,23 @@ class Pump:
         self._leases = leases
         self._metrics = metrics
         self._clock = clock
+        self._running = 0
         self.is_stopping = False
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a :meth:`run` is under way: it may be taking or submitting a batch."""
+        return self._running > 0
 
     async def run(self) -> int:
         """Take and submit until nothing is due, for about ``PUMP_S``; returns how many batches were settled."""
+        self._running += 1
+        try:
+            return await self._run()
+        finally:
+            self._running -= 1
+
+    async def _run(self) -> int:
         ends_at = self._clock() + PUMP_S
         pump_id = secrets.token_hex(6)
         settled = 0
@@ -87,8 +106,19 @@ class Pump:
             # The call may be on its way: whoever takes the batch next looks first, and need not wait for the lease.
             await self._hand_over(batch)
             raise
-        except BaseException:
+        except (RedisError, OSError, EsaPreloadError):
             self._leases.release(batch)  # whoever looks finds it when the lease has run out
+            raise
+        except Exception:  # an error of our own: said, and tried again, but not at every lease's end
+            log.exception(
+                "worker.error",
+                message="a batch could not be worked on",
+                site_id=batch.site_id,
+                batch_id=batch.batch_id,
+            )
+            submission = Submission(settlement=decisions.look_again(OWN_ERROR_MS))
+        except BaseException:
+            self._leases.release(batch)
             raise
         return await self._settle(batch, submission, pump_id, begun, ends_at)
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esa_preload.keys import Keys
 from esa_preload.model import Plan
+from esa_preload.scripts import command
 from esa_preload_worker.decisions import LIST_JOBS
 from esa_preload_worker.esa import (
     BlockedError,
@@ -23,7 +25,7 @@ from esa_preload_worker.esa import (
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
-from integration.worker.rig import SITE, Rig, rig, urls_of
+from integration.worker.rig import NAMESPACE, SITE, Rig, rig, urls_of
 from waiting import wait_until, wait_until_async
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     Logged = list[MutableMapping[str, Any]]
+
+LEASES = Keys(NAMESPACE).leases
 
 
 def events(logged: Logged, name: str) -> Logged:
@@ -159,7 +163,7 @@ async def test_a_wrong_key_blocks_the_account_until_it_is_right(worker: Rig, log
     status = await worker.work(request, until=lambda s: bool(worker.between.calls) and not s.in_flight)
     assert status.pending == 2
     (site,) = await worker.client.sites()
-    assert (site.state, site.reason) == ("blocked", "SignatureDoesNotMatch")
+    assert (site.state, site.reason) == ("blocked", "account: SignatureDoesNotMatch")
     (line,) = events(logged, "site.blocked")
     assert (line["scope"], line["reason"]) == ("account", "signature")
     assert line["hint"]
@@ -579,3 +583,34 @@ async def test_status_is_seen_while_work_goes_on(worker: Rig) -> None:
     held.set()
     await pumping
     assert (await worker.client.status(request)).submitted == 5
+
+
+@pytest.mark.parametrize("step", ["_find_or_create", "_judge", "_plan"])
+async def test_an_error_of_our_own_puts_the_batch_off(
+    worker: Rig, redis: Redis, logged: Logged, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A bug at one batch is said with its id, costs no call at every lease's end, and holds up nobody else; it goes on later."""
+
+    def odd(*_: object, **__: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr(worker.submitter, step, odd)
+    request = await worker.enqueue(urls_of(2))
+
+    async def was_said() -> bool:
+        await worker.pump.run()
+        return bool(events(logged, "worker.error"))
+
+    await wait_until_async(was_said)
+    monkeypatch.undo()
+    batch_id, due_ms = await command(redis, "ZRANGE", LEASES, 0, -1, "WITHSCORES")
+    now_s, _ = await command(redis, "TIME")
+    assert 50_000 < float(due_ms) - int(now_s) * 1000 <= 61_000
+    assert not worker.leases.claims()
+    await worker.work(await worker.enqueue(urls_of(1, start=9)))
+    assert (await worker.client.status(request)).in_flight == 2
+    await command(redis, "ZADD", LEASES, 1, batch_id)
+    assert (await worker.work(request)).submitted == 2
+    assert worker.planned() == 3
+    (said,) = events(logged, "worker.error")
+    assert said["batch_id"] == batch_id.decode()
