@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -12,7 +13,7 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from esa_preload.cancellation import heed_cancellation
 from esa_preload.connection import connect
@@ -30,7 +31,7 @@ from esa_preload_worker.pump import Pump
 from esa_preload_worker.submit import OPERATIONS, Submitter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator, Mapping
     from types import TracebackType
 
     from esa_preload_worker.settings import Settings
@@ -45,6 +46,10 @@ STEP_S = 6.0
 """Longest round of a loop: a Redis that accepts and never answers must look like one that is away, and the process alive."""
 
 REDIS_FAILURES = (RedisError, OSError, QueueUnavailableError)
+
+LONG_WAITS = ("blocked", "quota", "job_cap")
+"""Why a site waits for what this program cannot bring about."""
+BAD_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
 class Service:
@@ -101,18 +106,15 @@ class Service:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._redis.aclose)
-            with redis_errors():
+            with start_errors():
                 await self._claim_namespace()
                 await self.ledger.publish(self.settings.published())
             await self.refresh_snapshot()
             await stack.enter_async_context(self._esa)
             try:
                 await stack.enter_async_context(self._ops)
-            except OSError as exc:
-                raise SettingsError(
-                    f"ESA_PRELOAD_OPS_PORT: cannot listen on {self.settings.ops_host}:{self.settings.ops_port}: {exc.strerror}",
-                    hint="choose another port, or 0 for a free one",
-                ) from exc
+            except (OSError, UnicodeError) as exc:
+                raise _cannot_listen(self.settings, exc) from exc
             await self._check_credentials()
             self._stack = stack.pop_all()
         return self
@@ -151,15 +153,18 @@ class Service:
             An empty list when nothing is pending or in flight; the sites, with why, when all that is left waits for a person
             or a reset; ``None`` while there is something to do.
         """
+        if self.pump.is_at_work:
+            return None
         stuck: list[str] = []
         for site_id, record, _, now_ms in await self._reader.site_records():
             if not int(record.get("pending", 0)) and not int(record.get("in_flight", 0)):
                 continue
-            state, reason = site_state(record, now_ms)
-            if state not in ("paused", "blocked") and (state, reason) != ("waiting", "quota"):
+            if not _is_stuck(record, now_ms):
                 return None
+            state, reason = site_state(record, now_ms)
             stuck.append(f"{site_id} ({state}: {reason})")
-        return stuck
+        # While a probe of a blocked account is under way, the record looks as it does before the probe.
+        return None if self.pump.is_at_work else stuck
 
     async def _claim_namespace(self) -> None:
         fingerprint = hashlib.sha256(self.settings.endpoint_url.encode()).hexdigest()[:16]
@@ -202,3 +207,40 @@ class Service:
             self.health.lacks_credentials(exc)
         else:
             self.health.has_credentials()
+
+
+def _is_stuck(record: Mapping[str, str], now_ms: int) -> bool:
+    """Tell whether what a site has left waits for a person or a reset; not while a probe is due, or a batch only needs a look."""
+    waits_until = float(record.get("wait_until", 0))
+    if "blocked_code" in record and float(record.get("blocked_until", waits_until)) > now_ms:
+        return True
+    if int(record.get("batches", 0)):
+        return False
+    return "paused" in record or (waits_until > now_ms and record.get("wait_reason") in LONG_WAITS)
+
+
+@contextlib.contextmanager
+def start_errors() -> Generator[None]:
+    """Map what Redis raises to what the person who starts a worker can do about it."""
+    try:
+        with redis_errors():
+            yield
+    except QueueUnavailableError as exc:
+        refused = isinstance(exc.__cause__, ResponseError)
+        exc.hint = (
+            "see the server's memory, role and access rights"
+            if refused
+            else "check ESA_PRELOAD_REDIS_URL and that the server runs"
+        )
+        raise
+
+
+def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> SettingsError:
+    is_address = isinstance(error, socket.gaierror | UnicodeError) or error.errno in BAD_ADDRESS
+    why = (isinstance(error, OSError) and error.strerror) or str(error)
+    return SettingsError(
+        f"ESA_PRELOAD_OPS_{'HOST' if is_address else 'PORT'}: cannot listen on {settings.ops_host}:{settings.ops_port}: {why}",
+        hint="it is an address of this host, such as 127.0.0.1 or 0.0.0.0"
+        if is_address
+        else "choose another port, or 0 for a free one",
+    )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Logged = list[MutableMapping[str, Any]]
 
 KEYS = Keys(NAMESPACE)
+EARLIER, LATER = 1, 10**14
 
 
 @asynccontextmanager
@@ -221,12 +222,97 @@ async def test_an_unexpected_error_of_a_loop_does_not_end_it(
         await wait_until(lambda: service.health.why_not_ready() == "")
 
 
-@pytest.mark.parametrize("what", ["proxy", "port"])
+@pytest.mark.parametrize(
+    ("site", "account", "names"),
+    [
+        ({}, {}, None),
+        ({"blocked_code": "C", "wait_until": LATER, "wait_reason": "blocked"}, {}, ["1 (blocked: C)"]),
+        ({"blocked_code": "C", "wait_until": EARLIER, "wait_reason": "blocked"}, {}, None),
+        ({}, {"blocked_code": "C", "blocked_until": LATER}, ["1 (blocked: account: C)"]),
+        ({}, {"blocked_code": "C", "blocked_until": EARLIER}, None),
+        (
+            {"wait_until": LATER, "wait_reason": "quota"},
+            {"blocked_code": "C", "blocked_until": EARLIER},
+            ["1 (blocked: account: C)"],
+        ),
+        ({"wait_until": LATER, "wait_reason": "quota"}, {}, ["1 (waiting: quota)"]),
+        ({"wait_until": EARLIER, "wait_reason": "quota"}, {}, None),
+        ({"wait_until": LATER, "wait_reason": "job_cap"}, {}, ["1 (waiting: job_cap)"]),
+        ({"wait_until": LATER, "wait_reason": "busy"}, {}, None),
+        ({"paused": "by hand"}, {}, ["1 (paused: by hand)"]),
+        ({"paused": "by hand", "batches": 1}, {}, None),
+        ({"wait_until": LATER, "wait_reason": "quota", "batches": 1}, {}, None),
+        ({"blocked_code": "C", "wait_until": LATER, "batches": 1}, {}, ["1 (blocked: C)"]),
+        ({"paused": "by hand", "blocked_code": "C", "wait_until": EARLIER}, {}, ["1 (paused: by hand)"]),
+    ],
+)
+async def test_what_is_left_waits_for_a_person_or_not(
+    redis: Redis,
+    redis_url: str,
+    sandbox: Sandbox,
+    site: dict[str, object],
+    account: dict[str, object],
+    names: list[str] | None,
+) -> None:
+    """A block counts until its probe is due, a quota and a job cap until they are over; a batch that only needs a look does not."""
+    async with Service(settings_for(redis_url, sandbox.url), credentials=Key()) as service:
+        assert await service.stuck_sites() == []
+        await command(redis, "ZADD", KEYS.sites, 0, 1)
+        for key, fields in ((KEYS.site(1), {"pending": 1, **site}), (KEYS.meta, account)):
+            for field, value in fields.items():
+                await command(redis, "HSET", key, field, str(value))
+        assert await service.stuck_sites() == names
+
+
+@pytest.mark.parametrize("scope", ["site", "account"])
+async def test_a_probe_under_way_is_something_to_do(
+    redis: Redis, redis_url: str, sandbox: Sandbox, scope: str
+) -> None:
+    """While a due probe is at ESA nothing counts as stuck, and when it gets through, all is done."""
+    client, key = PreloadClient(redis, namespace=NAMESPACE), Key()
+    if scope == "site":
+        sandbox.reconfigure(sites={7: ("example.com",)})
+    else:
+        key.secret = "wrong"
+    async with Service(settings_for(redis_url, sandbox.url), credentials=key) as service:
+        supervisor = Supervisor(service)
+        tasks = [asyncio.create_task(service.run_loops()), asyncio.create_task(supervisor.run())]
+        try:
+            await client.enqueue(SITE, urls_of(1))
+            await wait_until_async(service.stuck_sites)
+            key.secret = Key().secret
+            sandbox.reconfigure(sites={SITE: ("example.com",)}, latency_s=0.3)
+            if scope == "site":
+                await command(redis, "HSET", KEYS.site(SITE), "wait_until", 1)
+                await command(redis, "ZADD", KEYS.ring, 1, SITE)
+            else:
+                await command(redis, "HSET", KEYS.meta, "blocked_until", 1)
+            seen: list[list[str]] = []
+
+            async def is_done() -> bool:
+                stuck = await service.stuck_sites()
+                seen.extend([] if stuck is None else [stuck])
+                return stuck is not None
+
+            await wait_until_async(is_done)
+            assert seen == [[]]
+        finally:
+            await end_tasks(*tasks)
+
+
+@pytest.mark.parametrize("what", ["proxy", "port", "address", "name"])
 async def test_what_can_not_start_says_which_setting(
     redis: Redis, redis_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A proxy that is no address, and an ops port that is taken, are errors of the settings, without the password."""
+    """A proxy that is no address, an ops port that is taken, and a host that is not ours are named, without the password."""
     del redis
+    if what in ("address", "name"):
+        for host in ("192.0.2.1",) if what == "address" else ("x" * 70, "no.such.host.invalid"):
+            with pytest.raises(SettingsError, match="ESA_PRELOAD_OPS_HOST: cannot listen on") as caught:
+                async with Service(settings_for(redis_url, sandbox.url, ops_host=host), credentials=Key()):
+                    pass
+            assert "such as 127.0.0.1" in caught.value.hint
+        return
     if what == "proxy":
         monkeypatch.setenv("HTTPS_PROXY", "ftp://user:canary@proxy")
         with pytest.raises(SettingsError, match="HTTPS_PROXY") as caught:
