@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from esa_preload.client import PreloadClient
 from esa_preload.connection import embedded_socket
+from esa_preload.keys import Keys
 from esa_preload.scripts import command
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from processes import environment, finish, started, worker_environment
@@ -112,6 +115,42 @@ async def test_a_second_signal_ends_at_once(redis: Redis, redis_url: str, sandbo
     del redis
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sign", ["lock", "valkey.log", "valkey.sock", ""])
+async def test_a_signal_during_the_start_ends_it_and_its_server(
+    sandbox: Sandbox, number: signal.Signals, sign: str
+) -> None:
+    """However far the start has come: code 0, no traceback, and the embedded Valkey ends with its worker."""
+    with tempfile.TemporaryDirectory(prefix="esap-") as parent:
+        directory = Path(parent) / "queue"
+        env = worker_environment(f"embedded:{directory}", sandbox.url, **QUICK)
+        async with started("esa-preload-worker", "run", env=env) as worker:
+            await wait_until((directory / sign).exists, every_s=0.001)
+            worker.process.send_signal(number)
+            assert await worker.process.wait() == 0, worker.lines
+        assert not any("Traceback" in line for line in worker.lines), worker.lines
+        assert worker.events("worker.stopped")
+        with socket.socket(socket.AF_UNIX) as probe, pytest.raises(OSError, match=r"refused|No such file"):
+            probe.connect(str(embedded_socket(directory)))
+
+
+async def test_a_start_that_waits_for_redis_can_be_stopped(sandbox: Sandbox) -> None:
+    """A server that takes the connection and never answers does not hold up a stop."""
+    accepted: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        env = worker_environment(f"redis://127.0.0.1:{port}", sandbox.url)
+        async with started("esa-preload-worker", "run", env=env) as worker:
+            await wait_until(lambda: accepted)
+            worker.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                assert await worker.process.wait() == 0
+        for writer in accepted:
+            writer.close()
+    assert not any("Traceback" in line for line in worker.lines), worker.lines
+
+
 async def test_burst_on_an_empty_and_on_a_filled_queue(
     redis: Redis, redis_url: str, sandbox: Sandbox
 ) -> None:
@@ -139,6 +178,33 @@ async def test_burst_names_a_site_that_needs_a_person(redis: Redis, redis_url: s
     assert last["sites"] == ["7 (blocked: SiteNotFound)"]
 
 
+async def test_burst_makes_a_probe_that_is_due(redis: Redis, redis_url: str, sandbox: Sandbox) -> None:
+    """A blocked site whose probe is due is probed before anything is called stuck; what was put right meanwhile goes."""
+    env = worker_environment(redis_url, sandbox.url, **QUICK)
+    keys = Keys("default")
+    async with PreloadClient(redis_url) as client:
+        receipt = await client.enqueue(7, urls_of(1))
+        assert (await finish("esa-preload-worker", "run", "--burst", env=env)).code == 1
+        sandbox.reconfigure(sites={7: ("example.com",)})
+        await command(redis, "HSET", keys.site(7), "wait_until", 1)
+        await command(redis, "ZADD", keys.ring, 1, 7)
+        assert (await finish("esa-preload-worker", "run", "--burst", env=env)).code == 0
+        assert (await client.status(receipt.request_id)).submitted == 1
+
+
+async def test_burst_ends_on_a_job_cap(redis: Redis, redis_url: str, sandbox: Sandbox) -> None:
+    """A site that holds as many jobs as ESA allows is named, and does not keep a burst for ever."""
+    del redis
+    sandbox.reconfigure(max_jobs_per_site=1)
+    env = worker_environment(redis_url, sandbox.url, **QUICK)
+    async with PreloadClient(redis_url) as client:
+        await client.enqueue(SITE, urls_of(150))
+        ended = await finish("esa-preload-worker", "run", "--burst", env=env)
+    assert ended.code == 1
+    last = [json.loads(line) for line in ended.err.splitlines() if '"worker.error"' in line][-1]
+    assert last["sites"] == [f"{SITE} (waiting: job_cap)"]
+
+
 async def test_an_unreachable_redis_is_3(sandbox: Sandbox) -> None:
     """Redis that is not there: one sentence, exit code 3, no traceback, no password."""
     env = worker_environment("redis://:canary-pass@127.0.0.1:1/0", sandbox.url)
@@ -147,6 +213,7 @@ async def test_an_unreachable_redis_is_3(sandbox: Sandbox) -> None:
     assert "Redis cannot be reached" in ended.err
     assert "Traceback" not in ended.err
     assert "canary" not in ended.err
+    assert "request_id" not in ended.err, "there is no call to repeat at a start"
 
 
 async def test_bad_settings_are_2_and_all_named_at_once() -> None:
@@ -204,6 +271,35 @@ async def test_arq_runs_it_too(redis: Redis, redis_url: str, sandbox: Sandbox) -
         assert await worker.process.wait() == 0
     assert worker.events("worker.stopped")
     assert sandbox.stats()["planned_urls"] == 100
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "code", "said"),
+    [
+        ("redis://:canary@127.0.0.1:1/0", 3, "Redis cannot be reached"),
+        ("embedded:/tmp/none", 2, "arq's command runs no embedded Valkey"),
+    ],
+)
+async def test_arq_is_refused_in_one_sentence(sandbox: Sandbox, redis_url: str, code: int, said: str) -> None:
+    """What arq's command can't start with ends it as our own command ends: a sentence, a hint, the documented code."""
+    env = worker_environment(redis_url, sandbox.url)
+    ended = await finish("arq", "esa_preload_worker.app.WorkerSettings", env=env)
+    assert (ended.code, said in ended.err, "Traceback" in ended.err) == (code, True, False), ended.err
+    assert "canary" not in ended.err
+    assert len(ended.err.strip().splitlines()) == 2
+
+
+async def test_arq_is_refused_by_what_only_the_queue_knows(
+    redis: Redis, redis_url: str, sandbox: Sandbox
+) -> None:
+    """A namespace of another endpoint: found after arq has begun, and said the same way."""
+    del redis
+    ours = worker_environment(redis_url, sandbox.url)
+    assert (await finish("esa-preload-worker", "run", "--burst", env=ours)).code == 0
+    env = worker_environment(redis_url, "http://127.0.0.1:1")
+    ended = await finish("arq", "esa_preload_worker.app.WorkerSettings", env=env)
+    assert (ended.code, "Traceback" in ended.err) == (2, False), ended.err
+    assert "choose another ESA_PRELOAD_NAMESPACE" in ended.err
 
 
 async def test_an_embedded_queue_survives_a_kill(sandbox: Sandbox) -> None:

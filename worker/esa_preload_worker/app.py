@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from esa_preload.cancellation import end_tasks
+from esa_preload.connection import connect
 from esa_preload.errors import EsaPreloadError, SettingsError
+from esa_preload.scripts import command
+from esa_preload.shell import exit_code
 from esa_preload_worker.logs import configure_logs, get_logger
-from esa_preload_worker.service import Service
+from esa_preload_worker.service import Service, start_errors
 from esa_preload_worker.settings import Loaded, load
 from esa_preload_worker.supervisor import arq_pool, worker_options
+
+if TYPE_CHECKING:
+    from esa_preload_worker.settings import Settings
 
 log = get_logger()
 
@@ -28,7 +34,7 @@ async def start(ctx: dict[Any, Any]) -> None:
         service = await stack.enter_async_context(Service(settings))
     except EsaPreloadError as exc:
         log.error("worker.error", message=str(exc), hint=exc.hint)
-        raise
+        _end(asyncio.current_task(), exc)
     service.health.sees_polls = False
     loops = asyncio.create_task(service.run_loops())
     ctx.update(stack=stack, service=service, loops=loops, pump=service.pump, health=service.health)
@@ -51,11 +57,36 @@ async def stop(ctx: dict[Any, Any]) -> None:
 
 
 def _load() -> Loaded:
+    """Read the settings, and ask Redis: arq asks it before anything of ours runs, and ends with a traceback when it is away."""
     try:
-        return load()
-    except SettingsError as exc:
-        sys.stderr.write(f"{exc}\n")
-        raise SystemExit(2) from None
+        loaded = load()
+        if loaded.settings.embedded_directory:
+            raise SettingsError(
+                "ESA_PRELOAD_REDIS_URL: arq's command runs no embedded Valkey",
+                hint="use `esa-preload-worker run`, or the URL of a server that runs",
+            )
+        with asyncio.Runner() as runner:
+            runner.run(_ask_redis(loaded.settings))
+    except EsaPreloadError as exc:
+        sys.stderr.write(f"Error: {exc}" + (f"\n  {exc.hint}\n" if exc.hint else "\n"))
+        raise SystemExit(exit_code(exc)) from None
+    return loaded
+
+
+async def _ask_redis(settings: Settings) -> None:
+    redis = connect(settings.redis_url.get_secret_value())
+    try:
+        with start_errors():
+            await command(redis, "PING")
+    finally:
+        await redis.aclose()
+
+
+def _end(task: asyncio.Task[Any] | None, error: EsaPreloadError) -> NoReturn:
+    """End the process with the documented code; asyncio would print what no one asks of a task for."""
+    if task is not None:
+        task.add_done_callback(lambda done: done.exception())
+    raise SystemExit(exit_code(error)) from None
 
 
 _LOADED = _load()

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from esa_preload.cancellation import end_tasks
 from esa_preload_worker.embedded import embedded_valkey
@@ -17,12 +16,14 @@ from esa_preload_worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from esa_preload_worker.settings import Settings
 
 log = get_logger()
 
 BURST_POLL_S = 0.25
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(settings: Settings, *, burst: bool = False, warnings: Sequence[str] = ()) -> int:
@@ -35,13 +36,56 @@ def run(settings: Settings, *, burst: bool = False, warnings: Sequence[str] = ()
     Raises:
         SettingsError, QueueUnavailableError: it can't start.
     """
-    for warning in warnings:
-        log.warning("worker.warning", message=warning)
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop())
+        for warning in warnings:
+            log.warning("worker.warning", message=warning)
         if settings.embedded_directory:
             stack.enter_context(embedded_valkey(settings.embedded_directory))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_live(settings, burst=burst))
+            code = runner.run(_live(settings, stop, burst=burst))
+        log.info("worker.stopped", code=code)
+    return code
+
+
+class Stop:
+    """
+    The wish to stop: the first SIGTERM or SIGINT. The second ends the process at once, with 128 + its number.
+
+    Handlers of the loop would leave gaps before it runs and after: a signal there would kill us, and orphan the embedded
+    Valkey. These stand from the first to the last, and none raises: an exception just after a child began would orphan it too.
+    Afterwards all is done, and a late signal does not change the exit code.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._wake: Callable[[], object] = lambda: None
+
+    def __enter__(self) -> Self:
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    async def wait(self) -> None:
+        """Wait until a stop is asked for."""
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(asked.set)
+        try:
+            if not self.is_asked:
+                await asked.wait()
+        finally:
+            self._wake = lambda: None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.is_asked:
+            os._exit(128 + number)
+        self.is_asked = True
+        self._wake()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -52,48 +96,53 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _live(settings: Settings, *, burst: bool) -> int:
-    stopped = asyncio.Event()
-    _stop_on_signals(stopped)
-    async with Service(settings) as service:
-        supervisor = Supervisor(service)
-        log.info(
-            "worker.started",
-            version=service.version,
-            worker=service.worker_id,
-            namespace=settings.namespace,
-            endpoint=settings.endpoint_url,
-            ops_url=service.ops_url,
-        )
-        ends = asyncio.create_task(_until_done(service, stopped) if burst else _until_stopped(stopped))
-        tasks: tuple[asyncio.Task[Any], ...] = (
-            ends,
-            asyncio.create_task(service.run_loops()),
-            asyncio.create_task(supervisor.run()),
-        )
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            service.health.is_stopping = True
-            log.info(
-                "worker.stopping", in_flight_batches=len(service.leases), grace_s=settings.shutdown_grace
-            )
-            await supervisor.drain(settings.shutdown_grace)
-        finally:
-            await end_tasks(*tasks)
-        for task in ended:
-            task.result()  # the loops end only by an error of ours: it is raised here
-        code = ends.result()
-    log.info("worker.stopped", code=code)
-    return code
+async def _live(settings: Settings, stop: Stop, *, burst: bool) -> int:
+    stopped = asyncio.create_task(stop.wait())
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(end_tasks, stopped)
+        starting = asyncio.create_task(stack.enter_async_context(Service(settings)))
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            await end_tasks(starting)
+            return 0
+        return await _work(starting.result(), stopped, burst=burst)
 
 
-async def _until_stopped(stopped: asyncio.Event) -> int:
-    await stopped.wait()
+async def _work(service: Service, stopped: asyncio.Task[None], *, burst: bool) -> int:
+    settings, supervisor = service.settings, Supervisor(service)
+    log.info(
+        "worker.started",
+        version=service.version,
+        worker=service.worker_id,
+        namespace=settings.namespace,
+        endpoint=settings.endpoint_url,
+        ops_url=service.ops_url,
+    )
+    ends = asyncio.create_task(_until_done(service, stopped) if burst else _until_stopped(stopped))
+    tasks: tuple[asyncio.Task[Any], ...] = (
+        ends,
+        asyncio.create_task(service.run_loops()),
+        asyncio.create_task(supervisor.run()),
+    )
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        service.health.is_stopping = True
+        log.info("worker.stopping", in_flight_batches=len(service.leases), grace_s=settings.shutdown_grace)
+        await supervisor.drain(settings.shutdown_grace)
+    finally:
+        await end_tasks(*tasks)
+    for task in ended:
+        task.result()  # the loops end only by an error of ours: it is raised here
+    return ends.result()
+
+
+async def _until_stopped(stopped: asyncio.Task[None]) -> int:
+    await asyncio.wait((stopped,))
     return 0
 
 
-async def _until_done(service: Service, stopped: asyncio.Event) -> int:
-    while not stopped.is_set():
+async def _until_done(service: Service, stopped: asyncio.Task[None]) -> int:
+    while not stopped.done():
         try:
             stuck = await service.stuck_sites()
         except REDIS_FAILURES as exc:
@@ -105,17 +154,3 @@ async def _until_done(service: Service, stopped: asyncio.Event) -> int:
             return 1 if stuck else 0
         await asyncio.sleep(BURST_POLL_S)
     return 0
-
-
-def _stop_on_signals(stopped: asyncio.Event) -> None:
-    """Stop at the first signal; at the second end at once, with 128 + its number."""
-
-    def on_signal(number: signal.Signals) -> None:
-        if stopped.is_set():
-            sys.stderr.flush()
-            os._exit(128 + number)
-        stopped.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
