@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from esa_preload import PreloadClient
+from esa_preload.cancellation import end_tasks
 from esa_preload.connection import connect
 from esa_preload_worker.check.audit import Auditor
 from esa_preload_worker.check.reader import LedgerReader
@@ -82,8 +83,7 @@ async def _load(redis_url: str, keys: Keys) -> AsyncGenerator[_Producer]:
             try:
                 yield producer
             finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await end_tasks(task)
         await redis.aclose()
 
 
