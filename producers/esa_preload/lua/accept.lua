@@ -17,6 +17,7 @@ local owner = call('GET', P .. 'request-id:' .. request_id)
 local key
 if owner then
   key = P .. 'request:' .. owner
+  ended(owner)
   local r = call('HMGET', key, 'v', 'site', 'plan', 'band', 'expires_in', 'lane', 'sealed', 'ended')
   local unreadable = readable(r[1], 'request ' .. request_id)
   if unreadable then return unreadable end

@@ -9,6 +9,7 @@ if not owner or call('EXISTS', key) == 0 then
   if owner then call('ZREM', P .. 'expiring', owner) end
   return { 'unknown' }
 end
+ended(owner)
 local r = call('HMGET', key, 'v', 'ended', 'done_at', 'in_flight')
 local unreadable = readable(r[1], 'request ' .. owner)
 if unreadable then return unreadable end

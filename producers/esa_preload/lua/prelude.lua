@@ -191,42 +191,6 @@ local function arm(at)
   return true
 end
 
--- Owners that still want their URLs, looked up once a script.
-local ended_cache = {}
-local function ended(owner)
-  local state = ended_cache[owner]
-  if state == nil then
-    local r = call('HMGET', P .. 'request:' .. owner, 'v', 'ended', 'expires_at')
-    if not r[1] then
-      state = 'cancelled' -- its record has gone: it ended REQUEST_TTL ago, and left this behind
-    elseif r[2] then
-      state = r[2]
-    else
-      state = tonumber(r[3] or INF) <= now and 'expired' -- the sweep will say so, and count
-    end
-    ended_cache[owner] = state
-  end
-  return state
-end
-
--- Who of `owners` still wants the URL: all, live (as lists), text (the live ones as they are stored), and how the last one ended,
--- which counts when none is live. Most URLs of a batch have the same owners, so each list is read once a script.
-local owners_cache = {}
-local function read_owners(owners)
-  local found = owners_cache[owners]
-  if not found then
-    found = { all = {}, live = {} }
-    for owner in string.gmatch(owners, '%d+') do
-      found.all[#found.all + 1] = owner
-      found.how = ended(owner)
-      if not found.how then found.live[#found.live + 1] = owner end
-    end
-    found.text = table.concat(found.live, ',')
-    owners_cache[owners] = found
-  end
-  return found
-end
-
 local function add(counts, key, by)
   counts[key] = (counts[key] or 0) + by
 end
@@ -263,8 +227,49 @@ local function end_owner(owner, how)
   call('ZREM', P .. 'expiring', owner)
   call('ZREM', P .. 'open', owner)
   call('HSET', key, 'ended', how, 'sealed', call('HLEN', P .. 'chunks:' .. owner))
+  if how == 'expired' and pending > 0 then -- the next sweep reports them
+    call('HINCRBY', P .. 'meta', 'expired:' .. call('HGET', key, 'site'), pending)
+  end
   account(owner, { pending = -pending, [how] = pending })
   return pending
+end
+
+-- How a request ended, or false while its URLs are wanted; looked up once a script. One whose time is over ends here, should the
+-- sweep be late.
+local ended_cache = {}
+local function ended(owner)
+  local state = ended_cache[owner]
+  if state == nil then
+    local r = call('HMGET', P .. 'request:' .. owner, 'v', 'ended', 'expires_at', 'done_at')
+    if not r[1] then
+      state = 'cancelled' -- its record has gone: it ended REQUEST_TTL ago, and left this behind
+    elseif not r[2] and not r[4] and tonumber(r[3] or INF) <= now and tonumber(r[1]) <= VERSION then
+      end_owner(owner, 'expired')
+      state = 'expired'
+    else
+      state = r[2]
+    end
+    ended_cache[owner] = state
+  end
+  return state
+end
+
+-- Who of `owners` still wants the URL: all, live (as lists), text (the live ones as they are stored), and how the last one ended,
+-- which counts when none is live. Most URLs of a batch have the same owners, so each list is read once a script.
+local owners_cache = {}
+local function read_owners(owners)
+  local found = owners_cache[owners]
+  if not found then
+    found = { all = {}, live = {} }
+    for owner in string.gmatch(owners, '%d+') do
+      found.all[#found.all + 1] = owner
+      found.how = ended(owner)
+      if not found.how then found.live[#found.live + 1] = owner end
+    end
+    found.text = table.concat(found.live, ',')
+    owners_cache[owners] = found
+  end
+  return found
 end
 
 local function readable(version, what)

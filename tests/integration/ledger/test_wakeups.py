@@ -13,7 +13,7 @@ from arq.jobs import deserialize_job
 from arq.worker import Worker
 
 from conftest import NAMESPACE
-from esa_preload.errors import QueueUnavailableError
+from esa_preload.errors import QueueUnavailableError, RequestConflictError
 from esa_preload.scripts import as_text, command
 from esa_preload_worker.ledger import Batch, Settlement, Wait
 from esa_preload_worker.settings import Settings
@@ -238,14 +238,25 @@ async def test_expiry_is_by_request_and_to_the_ms(ledger: LedgerDriver) -> None:
 
 
 async def test_what_has_expired_is_not_claimed_before_the_sweep_has_said_so(ledger: LedgerDriver) -> None:
-    """A URL is not submitted after its expiry because a sweep is late; the sweep then accounts it."""
+    """A URL is not submitted after its expiry because a sweep is late: its request ends there, and the sweep reports it once."""
     await ledger.accept(urls(3), request_id="r", expires_in_ms=5_000)
     ledger.advance(5_000)
     assert await ledger.take_nothing() is None
     assert (await ledger.hash(KEYS.site(1)))["expired"] == "3"
-    assert (await ledger.workers.sweep("w", turn_ms=3_000)).expired == {1: 3}
     assert await ledger.counts("r") == {"accepted": 3, "expired": 3}
-    assert (await ledger.hash(KEYS.site(1)))["expired"] == "3"
+    assert await ledger.producers.end_request("r", "cancelled") == (0, 0)
+    assert (await ledger.workers.sweep("w", turn_ms=3_000)).expired == {1: 3}
+    assert (await ledger.workers.sweep("w", turn_ms=3_000)).expired == {}
+
+
+async def test_a_request_takes_nothing_after_its_expiry(ledger: LedgerDriver) -> None:
+    """A chunk that comes too late is told so, also before the sweep."""
+    await ledger.accept(urls(1), request_id="r", total=None, expires_in_ms=5_000)
+    ledger.advance(5_000)
+    with pytest.raises(RequestConflictError, match="has expired"):
+        await ledger.accept(urls(1, "b"), request_id="r", number=1, total=2, expires_in_ms=5_000)
+    assert await ledger.counts("r") == {"accepted": 1, "expired": 1}
+    await ledger.drain()
 
 
 async def test_what_a_forgotten_request_left_behind_is_dropped(ledger: LedgerDriver) -> None:
@@ -264,7 +275,7 @@ async def test_what_is_in_flight_when_its_request_expires_ends_as_it_ends(ledger
     await ledger.accept(urls(200), request_id="r", expires_in_ms=1_000)
     first, second = await ledger.take_batch(), await ledger.take_batch()
     ledger.advance(1_000)
-    assert (await ledger.workers.sweep("w", turn_ms=3_000)).expired == {1: 0}
+    assert (await ledger.workers.sweep("w", turn_ms=3_000)).expired == {}
     await ledger.settle(first, SUBMITTED)
     await ledger.settle(second, PUT_BACK)
     assert await ledger.counts("r") == {"accepted": 200, "submitted": 100, "expired": 100}

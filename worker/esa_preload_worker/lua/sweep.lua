@@ -1,18 +1,17 @@
 #!lua flags=allow-oom
 -- Repair what a crash, an outage or arq dropped; one worker at a time. ARGV: 2 worker id, 3 ms the turn lasts.
--- Returns: {'ok', requests left open for too long and sealed, wake-ups armed, site, urls expired, site, urls ...} | {'not mine'}.
+-- Returns: {'ok', requests left open for too long and sealed, wake-ups armed, site, urls expired since the last one, site, urls ...} | {'not mine'}.
 -- At most 100 of each a call. Needs nothing but the ledger.
 local turn_key = P .. 'sweeper'
 local whose = call('GET', turn_key)
 if whose and whose ~= ARGV[2] then return { 'not mine' } end
 call('SET', turn_key, ARGV[2], 'PX', ARGV[3])
 
-local expired = {}
 for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now), 'LIMIT', 0, 100)) do
-  local r = call('HMGET', P .. 'request:' .. owner, 'v', 'ended', 'site')
-  if tonumber(r[1] or VERSION) <= VERSION then
+  local version = call('HGET', P .. 'request:' .. owner, 'v')
+  if tonumber(version or VERSION) <= VERSION then
+    ended(owner)
     call('ZREM', P .. 'expiring', owner)
-    if r[1] and not r[2] then add(expired, r[3], end_owner(owner, 'expired')) end
   end
 end
 
@@ -29,8 +28,13 @@ end
 call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
 local armed = arm_next() and 1 or 0
 local out = { 'ok', sealed, armed }
-for site, urls in pairs(expired) do
-  out[#out + 1] = site
-  out[#out + 1] = urls
+local meta = call('HGETALL', P .. 'meta')
+for i = 1, #meta, 2 do
+  local site = string.match(meta[i], '^expired:(%d+)$')
+  if site then
+    out[#out + 1] = site
+    out[#out + 1] = tonumber(meta[i + 1])
+    call('HDEL', P .. 'meta', meta[i])
+  end
 end
 return out
