@@ -93,7 +93,7 @@ def connect(
     try:
         if directory is not None:
             return redis_class(unix_socket_path=str(embedded_socket(directory)), **kwargs)
-        parts = urlsplit(redis_url)
+        parts = _parse(redis_url)
         if parts.scheme == "redis+sentinel":
             return _connect_sentinel(parts, redis_class, kwargs)
         if parts.scheme in ("redis", "rediss") and not parts.hostname:
@@ -106,6 +106,16 @@ def connect(
         # Not the URL itself: it may hold a password.
         raise SettingsError(f"ESA_PRELOAD_REDIS_URL cannot be read ({exc}); it is one of {SCHEMES}") from None
     raise SettingsError(f"ESA_PRELOAD_REDIS_URL must be one of {SCHEMES}")
+
+
+def _parse(redis_url: str) -> SplitResult:
+    try:
+        parts = urlsplit(redis_url)
+        _ = parts.scheme == "redis+sentinel" or parts.port
+    except ValueError:
+        # The reason may quote a piece of the password: one with a # or a / in it ends the address early.
+        raise ValueError("host or port; percent-encode what is special in the password") from None
+    return parts
 
 
 def _connect_url(

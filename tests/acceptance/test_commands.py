@@ -240,6 +240,10 @@ async def test_a_redis_that_is_down_is_exit_3_with_the_way_to_resume() -> None:
         ("", "ESA_PRELOAD_REDIS_URL is not set"),
         ("http://user:secret@h", "ESA_PRELOAD_REDIS_URL must be one of"),
         ("redis://h:x", "cannot be read"),
+        ("redis://user:secret#x@h", "percent-encode"),
+        ("redis://h?foo=bar", "unknown parameter 'foo'"),
+        ("redis://h/abc", "number of a database"),
+        ("unix://", "no path"),
     ],
 )
 async def test_a_wrong_address_is_exit_2_and_shows_no_password(value: str, sentence: str) -> None:
