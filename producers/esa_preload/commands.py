@@ -460,18 +460,9 @@ def _print_receipt(receipt: Receipt) -> None:
 
 def _print_status(status: RequestStatus) -> None:
     click.echo(f"request {status.request_id}, site {status.site_id}: {status.state}")
-    names = (
-        "accepted",
-        "merged",
-        "pending",
-        "in_flight",
-        "submitted",
-        "refused",
-        "expired",
-        "cancelled",
-        "unknown",
-    )
-    click.echo(", ".join(f"{name} {getattr(status, name)}" for name in names))
+    from esa_preload.model import REQUEST_COUNTS  # noqa: PLC0415 - keeps --help quick
+
+    click.echo(", ".join(f"{name} {getattr(status, name)}" for name in REQUEST_COUNTS))
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, empty: str) -> None:

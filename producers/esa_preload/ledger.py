@@ -19,7 +19,7 @@ from esa_preload.errors import (
     UnknownSiteError,
     UnsupportedRecordError,
 )
-from esa_preload.model import Failure, RequestStatus, SiteStatus
+from esa_preload.model import REQUEST_COUNTS, Failure, RequestStatus, SiteStatus
 from esa_preload.scripts import as_text, command, commands, load_script, run_script
 
 if TYPE_CHECKING:
@@ -35,17 +35,6 @@ SWITCH_SITE = load_script("switch_site")
 
 RECORD_VERSION = 1
 _BLOCK = ["blocked_code", "blocked_hint", "blocked_until"]
-_COUNTS = (
-    "accepted",
-    "merged",
-    "pending",
-    "in_flight",
-    "submitted",
-    "refused",
-    "expired",
-    "cancelled",
-    "unknown",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +234,7 @@ class Ledger:
         if not record:
             raise unknown_request(request_id)
         _check_version(record, f"request {request_id}")
-        counts = {name: int(record.get(name, 0)) for name in _COUNTS}
+        counts = {name: int(record.get(name, 0)) for name in REQUEST_COUNTS}
         open_lists = int(record.get("lists", 0))
         done = "sealed" in record and counts["pending"] == counts["in_flight"] == open_lists == 0
         return RequestStatus(

@@ -161,6 +161,20 @@ class RequestStatus:
     unknown: int = 0
 
 
+REQUEST_COUNTS = (
+    "accepted",
+    "merged",
+    "pending",
+    "in_flight",
+    "submitted",
+    "refused",
+    "expired",
+    "cancelled",
+    "unknown",
+)
+"""The counts of :class:`RequestStatus`, in order; the ledger's records name them alike."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteStatus:
     """A site's totals; each counts a URL's work once, however many requests asked for it."""

@@ -94,18 +94,29 @@ async def test_a_hint_is_obeyed_and_never_shortens(ten_a_second: LedgerDriver) -
 
 async def test_the_pace_has_bounds(ledger: LedgerDriver) -> None:
     """However often ESA throttles, RATE_MIN is kept; however well it goes, RATE_MAX is."""
-    await ledger.publish(rate_initial=5, rate_min=3, rate_max=8, site_concurrency=100)
+    await ledger.publish(rate_initial=5, rate_min=3, rate_max=8, site_concurrency=100, batch_max_urls=10)
     await ledger.accept(urls(1_000))
     for _ in range(3):
         ledger.advance(100_000)
         batch = await ledger.take_batch()
         await ledger.settle(batch, throttled(batch.sent_ms))
     assert float((await ledger.hash(KEYS.rate(CREATE_JOB)))["rate"]) == 3
-    ledger.advance(100_000)
-    batch = await ledger.take_batch()
-    for _ in range(50):
-        await ledger.workers.record_job(batch, job_id="j", job={}, plan_follows=False)
+    for number in range(50):
+        ledger.advance(100_000)
+        batch = await ledger.take_batch()
+        await ledger.workers.record_job(batch, job_id=f"j{number}", job={}, plan_follows=False)
+        await ledger.settle(batch, Settlement(what="end", outcome="submitted", verdict="submitted"))
     assert float((await ledger.hash(KEYS.rate(CREATE_JOB)))["rate"]) == 8
+
+
+async def test_a_job_that_is_recorded_again_went_well_once(ledger: LedgerDriver) -> None:
+    """Recording is idempotent: the pace does not rise with each repetition."""
+    await ledger.accept(urls(100))
+    batch = await ledger.take_batch()
+    await ledger.workers.record_job(batch, job_id="j", job={}, plan_follows=False)
+    before = await ledger.hash(KEYS.rate(CREATE_JOB))
+    await ledger.workers.record_job(batch, job_id="j", job={}, plan_follows=False)
+    assert await ledger.hash(KEYS.rate(CREATE_JOB)) == before
 
 
 async def test_an_endpoint_out_of_reach_stops_all_operations_once(ten_a_second: LedgerDriver) -> None:

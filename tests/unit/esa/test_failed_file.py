@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esa_preload_worker.addresses import is_loopback
 from esa_preload_worker.esa.errors import FailedFileError
-from esa_preload_worker.esa.failed_file import check_source, is_loopback, parse_failed_file
+from esa_preload_worker.esa.failed_file import check_source, parse_failed_file
 
 
 @pytest.mark.parametrize(

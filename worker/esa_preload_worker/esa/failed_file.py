@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from esa_preload_worker.addresses import is_loopback
 from esa_preload_worker.esa.errors import FailedFileError
 from esa_preload_worker.esa.model import RefusedUrl
 
@@ -24,16 +24,6 @@ _KNOWN_REASON = re.compile(
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(r",?\s+|,")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether *host* is this machine by name or address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_source(url: str, *, allow_loopback: bool, allow_any: bool) -> None:

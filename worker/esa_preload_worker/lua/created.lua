@@ -9,9 +9,11 @@ local b = call('HMGET', key, 'token', 'job_id')
 if b[1] ~= ARGV[3] or (b[2] and b[2] ~= ARGV[4]) then return { 'lost', b[2] or '' } end
 call('HSET', key, 'state', 'created', 'job_id', ARGV[4], 'job', ARGV[5])
 call('ZADD', P .. 'leases', text(now + setting('lease_ms')), ARGV[2])
-went_well(CREATE)
-reached()
-if call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint') > 0 then arm_next() end
+if not b[2] then -- a job on record already said so
+  went_well(CREATE)
+  reached()
+  if call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint') > 0 then arm_next() end
+end
 if ARGV[6] ~= '1' then return { 'ok', 0 } end
 local at = gate(PLAN)
 if at > now then return { 'ok', math.ceil(at - now) } end

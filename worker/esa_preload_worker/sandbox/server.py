@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import ipaddress
 import json
 import re
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import ClientPayloadError, web
 
+from esa_preload_worker.addresses import is_loopback
 from esa_preload_worker.sandbox import control, replies
 from esa_preload_worker.sandbox.config import ForeignJob, SandboxConfig
 from esa_preload_worker.sandbox.faults import FAILED_FILE, Fault, Faults
@@ -107,7 +107,7 @@ class Sandbox:
         self._host = host
         self._port = port
         self._clock = clock
-        self._has_control = _is_loopback(host)
+        self._has_control = is_loopback(host)
         self._limits = Limits(self._config.limits)
         self._verifier = Verifier(self._config.credentials)
         self._calls: dict[str, Counter[str]] = {}
@@ -397,10 +397,3 @@ def _not_served() -> ApiError:
     return ApiError(
         404, "InvalidAction.NotFound", "Specified api is not found, please check your url and method."
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
