@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 LOCKS  := deploy/requirements
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 URLS   ?=
+REDIS  ?=
 
-.PHONY: help demo test test-all lint types unit soak bench lock clean
+.PHONY: help demo test test-all lint types unit redis soak bench lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +42,10 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
+
+redis: $(VENV)/.dev  ## The integration tests on a server of yours, REDIS=URL: they EMPTY it
+	@test -n "$(REDIS)" || { echo "make redis REDIS=redis://HOST:PORT: say which server the tests may empty (FLUSHALL)"; exit 2; }
+	ESA_PRELOAD_TEST_REDIS=$(REDIS) $(BIN)/pytest -n 0 -m "not slow" tests/integration
 
 test-all: test  ## `make test`, then what is slower
 	$(BIN)/pytest -n 2 -m slow
