@@ -214,13 +214,16 @@ class Settled:
 
     Attributes:
         lost: the batch was another's by then: nothing was done.
-        resumed: the site had been blocked and is not any more.
+        resumed: the site had been blocked and is not any more; ``account_resumed``: the account.
+        began: the wait or block that was asked for is new; false when it only goes on.
         waits_until_ms: of the site or of everybody, 0 when nobody waits.
         counts: URLs by how they ended; ``pending`` for those put back. A split part that was judged late counts here too.
     """
 
     lost: bool = False
     resumed: bool = False
+    account_resumed: bool = False
+    began: bool = False
     waits_until_ms: int = 0
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
 
@@ -447,6 +450,13 @@ def _taken(reply: Reply, token: str) -> Batch | Wait | None:
 def _settled(reply: Reply) -> Settled:
     if as_text(reply[0]) == "lost":
         return Settled(lost=True)
-    rest = reply[3:]
+    resumed, account_resumed, began = (int(flag) == 1 for flag in reply[1:4])
+    rest = reply[5:]
     counts = {as_text(verdict): int(number) for verdict, number in zip(rest[0::2], rest[1::2], strict=True)}
-    return Settled(resumed=int(reply[1]) == 1, waits_until_ms=int(float(reply[2])), counts=counts)
+    return Settled(
+        resumed=resumed,
+        account_resumed=account_resumed,
+        began=began,
+        waits_until_ms=int(float(reply[4])),
+        counts=counts,
+    )

@@ -12,7 +12,10 @@ call('ZADD', P .. 'leases', text(now + setting('lease_ms')), ARGV[2])
 if not b[2] then -- a job on record already said so
   went_well(CREATE)
   reached()
-  if call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint') > 0 then arm_next() end
+  if call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint') > 0 then
+    call('HSET', key, 'ended_block', 1) -- for the log: the settlement tells
+    arm_next()
+  end
 end
 if ARGV[6] ~= '1' then return { 'ok', 0 } end
 local at = gate(PLAN)

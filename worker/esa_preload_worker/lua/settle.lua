@@ -9,7 +9,8 @@
 --         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the call showed:
 --         throttled {op, sent, hint_ms}, unreachable, went_well [op...], site_wait {reason, ms, grows}, site_ok,
 --         block {scope, code, hint, probe_ms}, size_limit, roll (0 to 1).
--- Returns: {'ok', site resumed 0 or 1, wait until ms or 0, verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
+-- Returns: {'ok', site resumed 0 or 1, account resumed 0 or 1, a wait or block began 0 or 1 (0: it goes on), wait until ms or 0,
+--   verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
 local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local batch_key = P .. 'batch:' .. id
 local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'state', 'oldest_at', 'job_id' }
@@ -30,6 +31,7 @@ if what == 'hold' or (what == 'end' and (facts.verdict ~= 'submitted' or facts.e
   local unreadable = readable(version, 'lane ' .. mine.lane .. ' of site ' .. site)
   if unreadable then return unreadable end
 end
+local account_resumed = call('HDEL', batch_key, 'ended_block')
 
 local function each_member(b, visit)
   local i = 0
@@ -273,13 +275,25 @@ else
   if mine.root then part_ended(mine.root, mine.job_id or facts.verdict == 'submitted') end
 end
 
+-- Whoever got as far as a plan shows that the account is not blocked, even where no job had to be made.
+if #(facts.went_well or {}) > 0 then
+  account_resumed = math.min(1, account_resumed + call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint'))
+end
+
 -- Never shortened: the longest wait stands, and says why.
 local function wait_site(at, reason)
   waits_until = math.max(at, tonumber(call('HGET', site_key, 'wait_until') or 0))
   if waits_until == at then call('HSET', site_key, 'wait_until', text(at), 'wait_reason', reason) end
 end
 
-local resumed = 0
+local resumed, began = 0, 0
+if facts.block then
+  local known = facts.block.scope == 'account' and call('HGET', P .. 'meta', 'blocked_code')
+    or facts.block.scope == 'site' and call('HGET', site_key, 'blocked_code')
+  if known ~= facts.block.code then began = 1 end
+elseif facts.site_wait and call('HGET', site_key, 'wait_reason') ~= facts.site_wait.reason then
+  began = 1
+end
 if facts.block and facts.block.scope == 'account' then
   local before = tonumber(call('HGET', P .. 'meta', 'blocked_until') or 0)
   waits_until = math.max(now + facts.block.probe_ms, before)
@@ -305,7 +319,7 @@ end
 rearm_site(site, false)
 arm_next()
 
-local out = { 'ok', resumed, text(waits_until) }
+local out = { 'ok', resumed, account_resumed, began, text(waits_until) }
 for verdict, n in pairs(totals) do
   out[#out + 1] = verdict
   out[#out + 1] = n
