@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
 from esa_preload_worker.esa.errors import BlockedError, EsaError, ThrottledError, UncertainError
+from esa_preload_worker.esa.model import PlanOrder
 from integration.esa.loopback import (
     JOB,
     Reply,
@@ -15,8 +18,13 @@ from integration.esa.loopback import (
     assert_signed,
     client_of,
     credential,
+    raw_server,
+    read_request,
     recording_server,
 )
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def refusal(code: str, *, status: int = 400, date: str = "") -> Reply:
@@ -48,6 +56,50 @@ async def test_a_nonce_seen_before_time_and_again() -> None:
         assert caught.value.esa_request_id == "R-9"
 
 
+@pytest.mark.parametrize("operation", ["CreateScheduledPreloadJob", "CreateScheduledPreloadExecutions"])
+async def test_what_makes_something_is_not_made_twice(operation: str) -> None:
+    """A Create whose nonce was seen before may have been carried out the first time: it is uncertain, and not sent again."""
+    async with recording_server() as server, client_of(server.url) as client:
+        server.answer(refusal("SignatureNonceUsed"), Reply(JOB))
+        create = (
+            client.create_job(site_id=7, name="n", urls=["https://a/b"])
+            if operation == "CreateScheduledPreloadJob"
+            else client.create_plans("x", [PlanOrder(start=None, end=None, interval_s=1, slice_len=1)])
+        )
+        with pytest.raises(UncertainError) as caught:
+            await create
+        assert [request.headers["x-acs-action"] for request in server.requests] == [operation]
+        assert caught.value.code == "SignatureNonceUsed"
+
+
+async def test_what_may_be_repeated_is() -> None:
+    """A Delete whose nonce was seen before is made again: deleted twice is deleted."""
+    async with recording_server() as server, client_of(server.url) as client:
+        server.answer(refusal("SignatureNonceUsed"), Reply({"RequestId": "r"}))
+        await client.delete_job("x")
+        assert len(server.requests) == 2
+
+
+async def test_the_transport_sends_no_create_twice() -> None:
+    """On a kept connection that closes under a call, aiohttp repeats a GET by itself, nonce and all; a Create it never does."""
+    heads: list[bytes] = []
+    good = json.dumps(JOB).encode()
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(good), good))
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with raw_server(serve_one) as port, client_of(f"http://127.0.0.1:{port}") as client:
+        await client.get_job("x")
+        with pytest.raises(UncertainError):
+            await client.create_job(site_id=7, name="n", urls=["https://a/b"])
+        assert [head.split(b" ", 1)[0] for head in heads] == [b"POST"]
+        await client.get_job("x")
+        assert (await client.get_job("x")).job_id == JOB["Id"]
+    assert heads[1].startswith(b"GET ")
+
+
 @pytest.mark.parametrize("code", ["InvalidTimeStamp.Expired", "IllegalTimestamp"])
 @pytest.mark.parametrize("ahead_s", [3600, -3600])
 async def test_a_clock_that_is_off(code: str, ahead_s: int) -> None:
@@ -66,15 +118,27 @@ async def test_a_clock_that_is_off(code: str, ahead_s: int) -> None:
             assert_signed(request, credential())
 
 
-async def test_a_clock_that_cannot_be_learnt() -> None:
-    """Refused twice, a person must look at the clock."""
+@pytest.mark.parametrize(
+    "date",
+    [
+        "nonsense",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 01 Jan 1600 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+    ],
+)
+async def test_a_clock_that_cannot_be_learnt(date: str) -> None:
+    """Refused twice, a person must look at the clock; a date of another age leaves ours as it is, and the next call works."""
     async with recording_server() as server, client_of(server.url) as client:
-        server.answer(refusal("InvalidTimeStamp.Expired", date="nonsense"))
+        server.answer(refusal("InvalidTimeStamp.Expired", date=date))
         with pytest.raises(BlockedError) as caught:
             await client.get_job("x")
         assert len(server.requests) == 2
         assert client.clock_offset_s == 0
+        assert client.esa_ms is None
         assert "clock" in caught.value.hint
+        server.answer(Reply(JOB))
+        await client.get_job("x")
 
 
 async def test_a_session_that_expired() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import traceback
 from typing import TYPE_CHECKING
@@ -9,8 +11,10 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from esa_preload_worker.esa.client import EsaClient
 from esa_preload_worker.esa.errors import EsaError
 from integration.esa.loopback import (
+    JOB,
     SECRET,
     TOKEN,
     Reply,
@@ -32,12 +36,27 @@ def behind(exc: BaseException | None) -> list[BaseException]:
     return [exc, *behind(exc.__cause__), *behind(exc.__context__)] if exc is not None else []
 
 
+def ways_to_write(secret: str) -> tuple[str, ...]:
+    """Return *secret* as it is, in a query (once and twice encoded, also in lower case), and as JSON writers escape it."""
+    quoted = quote(secret, safe="~")
+    html_safe = secret.replace("=", "\\u003d").replace("+", "\\u002B").replace("/", "\\/")
+    return (
+        secret,
+        quoted,
+        quoted.lower(),
+        quote(quoted),
+        quote_plus(secret),
+        secret.replace("/", "\\/"),
+        html_safe,
+    )
+
+
 def assert_hidden(exc: BaseException, *others: object) -> None:
     """Check every text that a log or a debugger would show of *exc*."""
     texts = ["".join(traceback.format_exception(exc)), *(f"{other!r}{other}" for other in others)]
     texts += [f"{each!r}{each}{vars(each)!r}" for each in behind(exc)]
     for secret in (SECRET, TOKEN):
-        for form in (secret, quote(secret, safe="~"), quote_plus(secret), secret.replace("/", "\\/")):
+        for form in ways_to_write(secret):
             assert not any(form in text for text in texts)
 
 
@@ -56,6 +75,42 @@ async def test_a_reply_that_echoes_the_request(
         with pytest.raises(EsaError) as caught:
             await client.get_job("x")
         assert_hidden(caught.value, client, source.queue[0], caplog.text)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_reply_that_echoes_it_as_json_does(status: int) -> None:
+    """However the writer of the reply escapes it (Gson does ``=``), the secret is out of it before it is read."""
+    source = Source(credential(token=TOKEN))
+    said = " ".join(form for secret in (SECRET, TOKEN) for form in ways_to_write(secret))
+    body = b'{"Code":"Odd","Message":"%b","ErrorInfo":"%b"}' % (said.encode(), said.encode())
+    async with recording_server() as server, client_of(server.url, source) as client:
+        server.answer(Reply(body, status=status))
+        with pytest.raises(EsaError) as caught:
+            await client.get_job("x")
+        assert_hidden(caught.value)
+        server.answer(Reply(body.replace(b'"Code":"Odd",', json.dumps(JOB).encode()[1:-1] + b",")))
+        job = await client.get_job("x")
+        assert "***" in job.error_info
+        assert "canary" not in job.error_info
+
+
+async def test_a_proxy_that_echoes_its_password() -> None:
+    """What a proxy answers to CONNECT may hold our login to it: it goes no further."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        login = head.split(b"proxy-authorization: ")[1].split(b"\r\n")[0]
+        writer.write(b"HTTP/1.1 407 %b\r\nContent-Length: %d\r\n\r\n%b" % (login, len(login), login))
+
+    login = base64.b64encode(b"u:canary").decode()
+    async with raw_server(echo) as port:
+        environ = {"HTTPS_PROXY": f"http://u:canary@127.0.0.1:{port}"}
+        async with EsaClient("https://esa.invalid", Source(), 5.0, environ=environ) as client:
+            with pytest.raises(EsaError, match="HTTP 407") as caught:
+                await client.get_job("x")
+    shown = "".join(traceback.format_exception(caught.value)) + f"{behind(caught.value)!r}"
+    assert "canary" not in shown
+    assert login.lower() not in shown.lower()
 
 
 async def test_a_break_hides_the_request_behind_it() -> None:

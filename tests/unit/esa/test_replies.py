@@ -15,6 +15,7 @@ from esa_preload_worker.esa import replies
 from esa_preload_worker.esa.classify import error_of
 from esa_preload_worker.esa.errors import EsaError, UncertainError
 from esa_preload_worker.esa.model import Job, Site
+from esa_preload_worker.esa.text import MESSAGE_MAX_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +151,7 @@ def test_half_characters_do_not_get_in() -> None:
     """A lone surrogate in a name or message becomes something that Redis and logs can store."""
     job = replies.parse_job({**SEED, "ErrorInfo": "\ud800x" * 5000})
     job.error_info.encode()
-    assert len(job.error_info) <= replies.TEXT_MAX_CHARS
+    assert len(job.error_info) <= MESSAGE_MAX_CHARS
 
 
 def test_plans_are_accounted_for() -> None:

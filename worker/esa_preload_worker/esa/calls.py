@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar, cast
-from urllib.parse import quote, quote_plus
 
 import aiohttp
 import httpx
@@ -26,6 +26,8 @@ from esa_preload_worker.esa.signing import sign
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from aiohttp.connector import Connection
 
     from esa_preload_worker.esa.credentials import Credential, CredentialSource
     from esa_preload_worker.esa.endpoint import Endpoint, Proxies
@@ -44,6 +46,15 @@ T = TypeVar("T")
 
 class BodyTooLargeError(Exception):
     """A reply's body went over its bound while it was read."""
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response without its reason phrase: httpx-aiohttp stumbles over one that is not UTF-8, and nobody reads it."""
+
+    async def start(self, connection: Connection) -> Self:
+        await super().start(connection)
+        self.reason = ""
+        return self
 
 
 class _Reply(NamedTuple):
@@ -90,6 +101,7 @@ class Caller:
                 ssl=self._ssl, limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_MAX_S
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=_Response,
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
             # Else aiohttp makes one up for a POST without a body; the official client sends none.
@@ -121,7 +133,7 @@ class Caller:
                     return await self._attempt(request, parse, credential, deadline)
                 except EsaError as error:
                     is_under_way = False
-                    renewed = await self._put_right(error, credential)
+                    renewed = await self._put_right(error, request, credential)
                     if renewed is None:
                         raise
                 is_under_way = True
@@ -145,7 +157,7 @@ class Caller:
             reply = await _exchange(self._transport_for(url), request, max_bytes)
         return reply.status, reply.body
 
-    async def _put_right(self, error: EsaError, used: Credential) -> Credential | None:
+    async def _put_right(self, error: EsaError, request: WireRequest, used: Credential) -> Credential | None:
         """Return the credential to call again with; ``None`` when a repetition would end the same."""
         # A 5xx may have done something before it failed.
         match remedy_for(error.code) if error.http_status < 500 else None:
@@ -154,8 +166,11 @@ class Caller:
             case Remedy.ROTATE:
                 renewed = await self._credentials.refresh()
                 return renewed if renewed != used else None
-            case Remedy.CLOCK | Remedy.NONCE:
+            case Remedy.CLOCK:
                 return used
+            case Remedy.NONCE:
+                # Its twin came first, and may have been carried out: what makes something must be looked up.
+                return used if request.operation not in wire.NOT_REPEATABLE else None
             case None:
                 return None
 
@@ -270,30 +285,34 @@ async def _exchange(transport: AiohttpTransport, request: httpx.Request, max_byt
     response = await transport.handle_async_request(request)
     body = bytearray()
     async with aclosing(cast("httpx.AsyncByteStream", response.stream)) as stream:
+        # Never unpacked: that is where a small body becomes a huge one.
+        if response.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+            raise httpx.DecodingError("compressed, which nobody asked for")
         async for chunk in stream:
             body += chunk
             if len(body) > max_bytes:
                 raise BodyTooLargeError
-    if response.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
-        raise httpx.DecodingError("compressed, which nobody asked for")
     return _Reply(response.status_code, response.headers, bytes(body))
 
 
 def _redact(body: bytes, credential: Credential) -> bytes:
     """Take our secrets out of a reply: a refused signature may be answered with the request it was made of."""
-    for form in _secret_forms(credential):
-        body = body.replace(form, b"***")
-    return body
+    plain, escaped = _secret_forms(credential)
+    for secret in plain:
+        body = body.replace(secret, b"***")
+    # Looked for only where there may be one: most replies hold neither, and this takes its time.
+    return escaped.sub(b"***", body) if plain and (b"\\" in body or b"%" in body) else body
 
 
 @lru_cache(maxsize=4)
-def _secret_forms(credential: Credential) -> frozenset[bytes]:
-    """Return how a reply may write our secrets: as they are, as JSON may escape them, and as a query does."""
+def _secret_forms(credential: Credential) -> tuple[tuple[bytes, ...], re.Pattern[bytes]]:
+    """Return our secrets, and what finds them as JSON or a query may write them, character by character."""
     # One shorter than this is no secret of Alibaba's, and could be any word of the reply.
-    secrets_of_it = [
-        part for part in (credential.access_key_secret, credential.security_token) if len(part) >= 8
-    ]
-    forms = (
-        (part, part.replace("/", "\\/"), quote(part, safe="~"), quote_plus(part)) for part in secrets_of_it
-    )
-    return frozenset(form.encode() for each in forms for form in each)
+    plain = [part for part in (credential.access_key_secret, credential.security_token) if len(part) >= 8]
+    escaped = "|".join("".join(map(_written, secret)) for secret in plain)
+    return tuple(secret.encode() for secret in plain), re.compile(escaped.encode())
+
+
+def _written(char: str) -> str:
+    r"""Return a pattern for *char* as it is, as ``\u002f`` or ``\/``, and as ``%2F`` or, encoded twice, ``%252F``."""
+    return rf"(?:\\?{re.escape(char)}|(?i:\\u00{ord(char):02x}|%(?:25)?{ord(char):02x}))"

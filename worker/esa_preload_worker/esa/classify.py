@@ -20,6 +20,7 @@ from esa_preload_worker.esa.errors import (
     UncertainError,
 )
 from esa_preload_worker.esa.replies import UNREADABLE, parse_object, request_id_of
+from esa_preload_worker.esa.text import loggable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 RETRY_AFTER_MAX_S = 120.0
 """No hint makes us wait for longer: the official client has the same cap."""
-MESSAGE_MAX_CHARS = 300
+YEARS = range(2000, 2200)
+"""A date beyond these is nobody's clock; reckoning with it would leave what a date can hold."""
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _SITE_RESOURCE = re.compile(r"\bsite/\d")
@@ -109,7 +111,7 @@ class Remedy(Enum):
     REFRESH = "the credentials ran out: fetch new ones"
     ROTATE = "the credentials may have been replaced: fetch them, call again if they differ"
     CLOCK = "the clocks differ: learn by how much"
-    NONCE = "the nonce was seen before: take a new one"
+    NONCE = "the nonce was seen before: take a new one, unless the call makes something"
 
 
 def remedy_for(code: str) -> Remedy | None:
@@ -173,7 +175,7 @@ def classify(
         headers: by lower-case name, or regardless of case.
         now: for a ``Retry-After`` that is a date, when the reply has no ``Date``.
     """
-    text = f"{code or 'no code'} (HTTP {status}): {_safe(message)}"
+    text = f"{code or 'no code'} (HTTP {status}): {loggable(message)}"
     if status >= 400 and (status == 429 or _THROTTLED.search(code)):
         hint_s = retry_after_s(headers, now)
         return ThrottledError(text, code=code or "HTTP429", http_status=status, retry_after_s=hint_s)
@@ -217,17 +219,13 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def http_date(value: str) -> datetime | None:
-    """Read the date of a header; ``None`` when it is none."""
+    """Read the date of a header; ``None`` when it is none, or in another age."""
     if not 10 <= len(value) <= 64:
         return None
     try:
         when = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+    if when.year not in YEARS:
+        return None
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-
-
-def _safe(message: str) -> str:
-    """Make a message that may be logged: bounded, one line, and nothing of a URL after its question mark."""
-    line = re.sub(r"\?\S+", "?…", message[: 4 * MESSAGE_MAX_CHARS])
-    return "".join(char if char.isprintable() else " " for char in line)[:MESSAGE_MAX_CHARS]

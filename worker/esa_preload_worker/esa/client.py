@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 from functools import partial
@@ -48,7 +49,8 @@ class EsaClient:
     Calls ESA's scheduled-preload operations: signed, bounded in time and size, each outcome a class of its own.
 
     Nothing is repeated, but for what can be put right at once: a call refused for its token, its time stamp or its nonce is
-    made once more with a new one. Use it as an async context manager; any number of tasks may share it.
+    made once more with a new one. A Create whose nonce was seen before is uncertain instead: its twin may have been carried
+    out. Use it as an async context manager; any number of tasks may share it.
 
     Args:
         endpoint: ``https://host[:port]``; http only on loopback or under *allow_insecure_endpoint*.
@@ -268,7 +270,8 @@ class EsaClient:
             raise FailedFileError(f"the list cannot be read: {type(exc).__name__}") from None
         if status != 200:
             raise FailedFileError(f"the list cannot be read: HTTP {status}")
-        return parse_failed_file(content, among=among)
+        # In a thread: a long one takes longer than the worker's loop should stand still.
+        return await asyncio.to_thread(parse_failed_file, content, among=among)
 
     async def _list_all_jobs(self, site_id: int, start_ms: int, end_ms: int) -> tuple[Job, ...]:
         for _ in range(FIND_TRIES):

@@ -9,16 +9,20 @@ from urllib.parse import urlsplit
 from esa_preload_worker.addresses import is_loopback
 from esa_preload_worker.esa.errors import FailedFileError
 from esa_preload_worker.esa.model import RefusedUrl
+from esa_preload_worker.esa.text import loggable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Set
 
 MAX_BYTES = 8 * 1024 * 1024
+LINES_MAX = 100_000
+URL_MAX_CHARS = 8192
+"""No URL of a batch is longer, whatever the settings."""
 REASON_MAX_CHARS = 200
 
 # No userinfo, no trailing dot, no empty label, no odd character: nothing that two parsers could read differently.
 _NETLOC = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(?::(?P<port>[0-9]{1,5}))?")
-_URL_CHARS = re.compile(r"[!-\[\]-~]{1,8192}")
+_URL_CHARS = re.compile(rf"[!-\[\]-~]{{1,{URL_MAX_CHARS}}}")
 _KNOWN_REASON = re.compile(
     r"(?P<url>\S+?),\s*(?P<reason>(?:InvalidUrl|InvalidDomain|QuotaExcess|OtherErrors|invalid|quota|other)\b.*)",
     re.IGNORECASE,
@@ -65,33 +69,40 @@ def parse_failed_file(content: bytes, *, among: Collection[str] = ()) -> tuple[R
         among: the URLs of the batch. A comma may belong to a URL: where it does is decided by which one was sent.
 
     Raises:
-        FailedFileError: it is not text, or a line is neither an http nor https URL nor one of *among*.
+        FailedFileError: it is not text, too long, or a line is neither an http nor https URL nor one of *among*.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise FailedFileError("the list is not UTF-8 text") from None
     # Not splitlines(): that would also cut at characters which may stand in a reason.
-    lines = [line.strip() for line in text.replace("\r", "\n").split("\n")]
-    return tuple(_parse_line(line, among) for line in lines if line)
+    lines = text.replace("\r", "\n").split("\n", LINES_MAX)
+    if len(lines) > LINES_MAX:
+        raise FailedFileError("the list has too many lines")
+    sent = frozenset(among)
+    lengths = frozenset(map(len, sent))
+    return tuple(_parse_line(line, sent, lengths) for line in map(str.strip, lines) if line)
 
 
-def _parse_line(line: str, among: Collection[str]) -> RefusedUrl:
-    url, reason = _split(line, among)
-    if url not in among and not (url.startswith(("http://", "https://")) and url.isprintable()):
+def _parse_line(line: str, sent: Set[str], lengths: Set[int]) -> RefusedUrl:
+    url, reason = _split(line, sent, lengths)
+    if url not in sent and not (
+        url.startswith(("http://", "https://")) and url.isprintable() and len(url) <= URL_MAX_CHARS
+    ):
         raise FailedFileError("a line of the list is no URL")
-    printable = "".join(char if char.isprintable() else " " for char in reason[:REASON_MAX_CHARS])
-    return RefusedUrl(url=url, reason=printable.strip(" ,"))
+    return RefusedUrl(url=url, reason=loggable(reason, REASON_MAX_CHARS).strip(" ,"))
 
 
-def _split(line: str, among: Collection[str]) -> tuple[str, str]:
-    if line in among:
+def _split(line: str, sent: Set[str], lengths: Set[int]) -> tuple[str, str]:
+    if line in sent:
         return line, ""
-    if among:
-        ends = [match.span() for match in _SEPARATOR.finditer(line[:8192])]
-        for start, end in reversed(ends):
-            if line[:start] in among:
-                return line[:start], line[end:]
+    # Only where a URL of that length was sent: a line may be nothing but separators.
+    ends = [
+        match.span() for match in _SEPARATOR.finditer(line[: URL_MAX_CHARS + 1]) if match.start() in lengths
+    ]
+    for start, end in reversed(ends):
+        if line[:start] in sent:
+            return line[:start], line[end:]
     if known := _KNOWN_REASON.fullmatch(line):
         return known["url"], known["reason"]
     url, *reason = line.split(None, 1)

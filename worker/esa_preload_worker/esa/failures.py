@@ -9,6 +9,7 @@ import httpx
 
 from esa_preload_worker.esa.errors import EsaError, NotSentError, UncertainError
 from esa_preload_worker.esa.replies import UNREADABLE
+from esa_preload_worker.esa.text import loggable
 
 BREAKS = (httpx.HTTPError, aiohttp.ClientError, OSError)
 """What the transport raises when a call breaks: httpx's own, and what httpx-aiohttp lets through."""
@@ -30,9 +31,16 @@ def failure_of(exc: BaseException) -> EsaError:
     cause = exc.__cause__ if isinstance(exc, httpx.HTTPError) and exc.__cause__ is not None else exc
     code = _not_sent_code(cause)
     if code:
-        return NotSentError(f"{code}: {str(cause)[:300]}", code=code, hint=_HINTS.get(code, ""))
+        return NotSentError(f"{code}: {_told(cause)}", code=code, hint=_HINTS.get(code, ""))
     code = _uncertain_code(cause)
     return UncertainError(f"{code}: {type(cause).__name__}", code=code)
+
+
+def _told(cause: BaseException) -> str:
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        # Not its words: they are the proxy's own, which knows its password.
+        return f"the proxy answers HTTP {cause.status}"
+    return loggable(str(cause))
 
 
 def _not_sent_code(cause: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import NoReturn, cast
 
 from esa_preload_worker.esa.errors import UncertainError
 from esa_preload_worker.esa.model import Job, JobPage, PlansCreated, PlanState, Site, SitePage
+from esa_preload_worker.esa.text import loggable, one_line
 
 UNREADABLE = "uncertain.unreadable"
 
@@ -17,8 +18,9 @@ INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 ID_MAX_CHARS = 128
 """Ids are 24 hex digits or a UUID; they become keys and query values, so an odd one is no id."""
-TEXT_MAX_CHARS = 4096
-"""More of a free text helps nobody."""
+NAME_MAX_CHARS = 1024
+ADDRESS_MAX_CHARS = 8192
+MESSAGES_MAX = 10
 
 _ID = re.compile(rf"[!-~]{{1,{ID_MAX_CHARS}}}")
 
@@ -47,12 +49,12 @@ def parse_job(reply: Fields) -> Job:
     return Job(
         job_id=_id(reply, "Id"),
         site_id=_number(reply, "SiteId", INT64_MAX),
-        name=_text(reply, "Name"),
+        name=one_line(_text(reply, "Name"), NAME_MAX_CHARS),
         url_count=_number(reply, "UrlCount"),
         url_submitted=_number(reply, "UrlSubmitted"),
         task_submitted=_number(reply, "TaskSubmitted", default=0),
-        error_info=_text(reply, "ErrorInfo", default=""),
-        failed_file_url=_text(reply, "FailedFileOss", default=""),
+        error_info=loggable(_text(reply, "ErrorInfo", default="")),
+        failed_file_url=_address(reply, "FailedFileOss"),
         created_at=parse_time(reply.get("CreatedAt")),
         execution_count=_number(reply, "ExecutionCount", default=0),
         esa_request_id=request_id_of(reply),
@@ -84,7 +86,7 @@ def parse_plans_created(reply: Fields, *, job_id: str, asked: int) -> PlansCreat
     return PlansCreated(
         created=created,
         failed_count=failed_count,
-        failed_messages=tuple(_clean(text) for text in messages if isinstance(text, str)),
+        failed_messages=tuple(loggable(text) for text in messages[:MESSAGES_MAX] if isinstance(text, str)),
         esa_request_id=request_id_of(reply),
     )
 
@@ -102,8 +104,8 @@ def parse_site_page(reply: Fields) -> SitePage:
     sites = tuple(
         Site(
             site_id=_number(entry, "SiteId", INT64_MAX),
-            name=_text(entry, "SiteName"),
-            status=_text(entry, "Status", default=""),
+            name=one_line(_text(entry, "SiteName"), NAME_MAX_CHARS),
+            status=loggable(_text(entry, "Status", default="")),
         )
         for entry in _objects(reply, "Sites")
     )
@@ -134,7 +136,7 @@ def request_id_of(reply: Fields) -> str:
 def _plan(entry: Fields, job_id: str) -> PlanState:
     owner = _id(entry, "JobId") if entry.get("JobId") else job_id
     return PlanState(
-        plan_id=_id(entry, "Id"), job_id=owner, status=_text(entry, "Status", default="").lower()
+        plan_id=_id(entry, "Id"), job_id=owner, status=loggable(_text(entry, "Status", default="")).lower()
     )
 
 
@@ -155,7 +157,13 @@ def _text(reply: Fields, key: str, *, default: str | None = None) -> str:
         return default
     if not isinstance(value, str):
         _unreadable(f"{key} is no text")
-    return _clean(value)
+    return value
+
+
+def _address(reply: Fields, key: str) -> str:
+    """Return an address whole or not at all: a part of one would be another one."""
+    value = _text(reply, key, default="")
+    return value if len(value) <= ADDRESS_MAX_CHARS and value.isascii() and value.isprintable() else ""
 
 
 def _id(reply: Fields, key: str) -> str:
@@ -181,11 +189,6 @@ def _objects(reply: Fields, key: str, *, default: tuple[object, ...] | None = No
             _unreadable(f"{key} holds something else than objects")
         entries.append(cast("Fields", entry))  # JSON has only text for keys
     return entries
-
-
-def _clean(text: str) -> str:
-    """Make text that can be stored and printed: bounded, and without half characters (``\\ud800``)."""
-    return text[:TEXT_MAX_CHARS].encode("utf-8", "replace").decode()
 
 
 def _no_constant(name: str) -> NoReturn:

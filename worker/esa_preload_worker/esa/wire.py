@@ -29,6 +29,9 @@ LIST_PLANS = "ListScheduledPreloadExecutions"
 DELETE_PLAN = "DeleteScheduledPreloadExecution"
 LIST_SITES = "ListSites"
 
+NOT_REPEATABLE = frozenset({CREATE_JOB, CREATE_PLANS})
+"""Carried out twice they make two; everything else may be repeated."""
+
 OPERATIONS = (
     CREATE_JOB,
     GET_JOB,
