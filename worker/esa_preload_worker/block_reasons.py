@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-BLOCK_REASONS = ("credentials", "signature", "permission", "unknown_site", "account", "quota", "request")
+BLOCK_REASONS = ("credentials", "signature", "permission", "unknown_site", "account", "request")
 
 _BY_CODE = (
     (re.compile(r"no_credentials|(Invalid|Missing)AccessKey|.*SecurityToken|ExpiredToken"), "credentials"),
@@ -16,8 +16,14 @@ _BY_CODE = (
         re.compile(r"InvalidAccount|InvalidUser|UserDisable|Account\.|OutOfDebt|.*(Arrearage|InDebt)"),
         "account",
     ),
-    (re.compile(r".*QuotaExce"), "quota"),
 )
+
+_QUOTA = re.compile(r"QuotaExce")
+
+
+def is_quota(code: str) -> bool:
+    """Tell whether time alone mends what *code* says: a used-up quota comes back, and blocks nothing."""
+    return _QUOTA.search(code) is not None
 
 
 def block_reason(code: str) -> str:

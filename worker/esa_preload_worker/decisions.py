@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from esa_preload.model import Plan
+from esa_preload_worker.block_reasons import is_quota
 from esa_preload_worker.esa import (
     BlockedError,
     EsaError,
@@ -16,6 +17,7 @@ from esa_preload_worker.esa import (
     NotFoundError,
     NotSentError,
     PlanOrder,
+    RefusedError,
     RefusedUrl,
     SiteBusyError,
     SizeError,
@@ -35,6 +37,7 @@ from esa_preload_worker.ledger import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from esa_preload_worker.esa import PlansCreated
     from esa_preload_worker.ledger import Batch, Verdict
     from esa_preload_worker.settings import Settings
 
@@ -53,6 +56,7 @@ REFUSAL_REASONS = (*REASONS.values(), "plan_failed", "too_large", "refused")
 """Every reason for which a URL may end as refused: a closed set, for labels."""
 
 UNKNOWN_REASON = "list_unreadable"
+FAILED_PLAN = "FailedExecutions"
 
 LIST_FAILED_MAX = 1_000
 """As many refused URLs of a list in OSS are kept by name; all are counted."""
@@ -60,12 +64,16 @@ LIST_FAILED_MAX = 1_000
 LOOK_UP_EVERY_MS = 1_000
 """How often an uncertain batch is looked up by name until it is found, or surely does not exist."""
 
+REQUEST_HINT = "ESA refuses the request itself: look the code up, and see the log line of the batch"
 BUSY_MS = 2_000
 JOB_CAP_MS = 60_000
 NOTE_HOLDS_MS = 250
 """A call is sent within this long of the note that it is being sent; else the note is renewed first."""
 LIST_PLANS_EVERY_MS = 1_000
 """How often the plans of a job are listed until the plan is found, or surely does not exist."""
+PATIENT_ATTEMPTS = 20
+"""Look-ups that fail are repeated every second so often, since an outage may be short; then twice as rarely each time."""
+RARELY_MS = 60_000
 
 _PLAN_SPARE_S = 3_600
 """A default plan ends this long after it should be done: what ESA does with URLs left over at the end is not documented."""
@@ -146,9 +154,7 @@ def judge_list(job: Job, refused: Sequence[RefusedUrl], timing: Timing) -> Settl
     )
     kinds = error_kinds(job.error_info)
     if "QuotaExcess" in kinds:
-        done = replace(
-            done, site_ok=False, site_wait=SiteWait(reason="quota", ms=timing.quota_retry_after_ms)
-        )
+        done = replace(done, site_ok=False, site_wait=_quota_wait(timing))
         if job.url_submitted == 0:
             return replace(done, outcome="requeued", verdict="pending", went_well=())
     missing = max(0, job.url_count - job.url_submitted)
@@ -188,9 +194,7 @@ def judge_job(
         return done
     quota = "QuotaExcess" in kinds
     if quota:
-        done = replace(
-            done, site_ok=False, site_wait=SiteWait(reason="quota", ms=timing.quota_retry_after_ms)
-        )
+        done = replace(done, site_ok=False, site_wait=_quota_wait(timing))
     listed = _exemptions(urls, refused or (), kinds)
     if job.url_submitted == 0:
         verdict, reason, code = _verdict_of("QuotaExcess" if quota else next(iter(kinds), "OtherErrors"))
@@ -239,7 +243,7 @@ def _verdict_of(kind: str) -> tuple[Verdict, str, str]:
     return ("pending", "", "") if kind == "QuotaExcess" else ("refused", REASONS[kind], kind)
 
 
-def after_create_error(batch: Batch, error: EsaError, *, sent_ms: int) -> Settlement:
+def after_create_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Timing) -> Settlement:
     """Decide what follows from a Create, sent at *sent_ms*, that did not succeed."""
     match error:
         case ThrottledError():
@@ -257,24 +261,28 @@ def after_create_error(batch: Batch, error: EsaError, *, sent_ms: int) -> Settle
             return replace(
                 _again(batch, "job_cap", JOB_CAP_MS), site_wait=SiteWait(reason="job_cap", ms=JOB_CAP_MS)
             )
+        case BlockedError() if is_quota(error.code):
+            return replace(
+                _again(batch, "requeued", timing.quota_retry_after_ms), site_wait=_quota_wait(timing)
+            )
         case BlockedError():
             block = _block(error)
             return replace(_again(batch, "blocked", block.probe_ms), block=block)
-        case SizeError() if len(batch.urls) > 1:
+        case SizeError() if len(batch.urls) > 2:
+            # Never down to one: of two the good one shows that the other is at fault, a single one shows nothing.
             return replace(_smaller(batch, error), size_limit=len(batch.urls) // 2)
         case _ if len(batch.urls) > 1:
             return Settlement(what="split", outcome="split", code=error.code)
-        case SizeError():
+        case SizeError() if batch.is_list:
             return Settlement(
                 what="end", outcome="refused", verdict="refused", reason="too_large", code=error.code
             )
         case _ if batch.is_part:
-            return Settlement(what="hold", outcome="held", reason="refused", code=error.code, hint=error.hint)
+            reason = "too_large" if isinstance(error, SizeError) else "refused"
+            return Settlement(what="hold", outcome="held", reason=reason, code=error.code, hint=error.hint)
         case _:
             # One URL alone, refused for a reason that may lie in the request: nothing is dropped until another gets through.
-            block = Block(
-                scope="site", code=error.code, hint=error.hint or "ESA refuses the request; see the code"
-            )
+            block = _block_of_request(error)
             return replace(_again(batch, "blocked", block.probe_ms), block=block)
 
 
@@ -295,10 +303,11 @@ def no_plan_listed(plan_sent_ms: int, *, now_ms: int, timing: Timing) -> Settlem
     return _plan_later(min(left_ms, LIST_PLANS_EVERY_MS)) if left_ms > 0 else None
 
 
-def after_look_up_error(error: EsaError, *, sent_ms: int) -> Settlement:
+def after_look_up_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Timing) -> Settlement:
     """Decide what follows from a look-up that failed: what Create did is still not known."""
-    later = look_again(LOOK_UP_EVERY_MS)
-    return _after_transient(later, error, operation=LIST_JOBS, sent_ms=sent_ms) or later
+    later = look_again(_patiently(batch, LOOK_UP_EVERY_MS))
+    waits = _after_transient(later, error, operation=LIST_JOBS, sent_ms=sent_ms, timing=timing)
+    return waits or _refused_look(later, error) or later
 
 
 def after_plan_error(
@@ -311,9 +320,11 @@ def after_plan_error(
         judged: how the URLs end if the plan is created.
         operation: the one that failed, sent at *sent_ms*: listing the plans, or creating one.
     """
-    later = _plan_later(LIST_PLANS_EVERY_MS)
-    if waits := _after_transient(later, error, operation=operation, sent_ms=sent_ms):
+    later = _plan_later(_patiently(batch, LIST_PLANS_EVERY_MS))
+    if waits := _after_transient(later, error, operation=operation, sent_ms=sent_ms, timing=timing):
         return waits
+    if operation == LIST_PLANS and (refused := _refused_look(later, error)):
+        return refused
     match error:
         case UncertainError():
             return later
@@ -338,8 +349,21 @@ def _plan_later(delay_ms: int) -> Settlement:
     return Settlement(what="defer", outcome="uncertain", state="created", delay_ms=delay_ms)
 
 
+def _patiently(batch: Batch, every_ms: int) -> int:
+    """Return when to look again after a failure, in ms: soon at first, rarely once that has not helped."""
+    return min(RARELY_MS, every_ms << min(max(0, batch.attempt - PATIENT_ATTEMPTS), 10))
+
+
+def _refused_look(later: Settlement, error: EsaError) -> Settlement | None:
+    """A list that is refused as such tells nothing about the batch, and will be refused again: a person must see it."""
+    if not isinstance(error, RefusedError | SizeError):
+        return None
+    block = _block_of_request(error)
+    return replace(later, outcome="blocked", block=block, delay_ms=block.probe_ms)
+
+
 def _after_transient(
-    later: Settlement, error: EsaError, *, operation: str, sent_ms: int
+    later: Settlement, error: EsaError, *, operation: str, sent_ms: int, timing: Timing
 ) -> Settlement | None:
     """Return *later* with what an error tells about more than the batch; ``None`` when it tells nothing of the kind."""
     match error:
@@ -351,11 +375,25 @@ def _after_transient(
         case SiteBusyError() | JobCapError():
             wait = SiteWait(reason="busy", ms=BUSY_MS, grows=True)
             return replace(later, outcome="busy", delay_ms=BUSY_MS, site_wait=wait)
+        case BlockedError() if is_quota(error.code):
+            wait_ms = timing.quota_retry_after_ms
+            return replace(later, outcome="deferred", delay_ms=wait_ms, site_wait=_quota_wait(timing))
         case BlockedError():
             block = _block(error)
             return replace(later, outcome="blocked", block=block, delay_ms=block.probe_ms)
         case _:
             return None
+
+
+def refused_plan(made: PlansCreated) -> RefusedError:
+    """Return what a success whose plan is among the failed ones stands for; what ESA said of it is for the log."""
+    said = "; ".join(made.failed_messages)[:200] or "no reason given"
+    return RefusedError(
+        f"{FAILED_PLAN} (HTTP 200): {said}",
+        code=FAILED_PLAN,
+        http_status=200,
+        esa_request_id=made.esa_request_id,
+    )
 
 
 def plan_failed(batch: Batch, judged: Settlement, code: str) -> Settlement:
@@ -410,8 +448,16 @@ def _smaller(batch: Batch, error: EsaError) -> Settlement:
     return _again(batch, "too_large")
 
 
+def _quota_wait(timing: Timing) -> SiteWait:
+    return SiteWait(reason="quota", ms=timing.quota_retry_after_ms)
+
+
 def _block(error: BlockedError) -> Block:
     return Block(scope=error.scope, code=error.code, hint=error.hint)
+
+
+def _block_of_request(error: EsaError) -> Block:
+    return Block(scope="site", code=error.code, hint=error.hint or REQUEST_HINT)
 
 
 def _ms(seconds: float | None) -> int | None:

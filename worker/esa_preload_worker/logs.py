@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import TYPE_CHECKING, Literal, TextIO, cast
@@ -27,6 +28,7 @@ EVENTS = (
     "site.blocked",
     "site.resumed",
     "job.deleted",
+    "job.kept",
     "redis.unavailable",
     "redis.recovered",
 )
@@ -55,9 +57,8 @@ def configure_logs(
     ]
     renderer: list[Processor] = (
         [
-            structlog.dev.ConsoleRenderer(
-                colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            _printable,
+            structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=_printable_traceback),
         ]
         if console
         else [_TRACEBACKS, structlog.processors.JSONRenderer(ensure_ascii=True)]
@@ -88,6 +89,24 @@ def configure_logs(
     arq = logging.getLogger("arq")
     arq.handlers.clear()
     arq.setLevel(logging.NOTSET)
+
+
+def _printable(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what would steer a terminal or break the line: the console form shows a text without blanks as it is."""
+    del logger, name
+    return {key: _escape(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _printable_traceback(sio: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    sio.write("\n".join(map(_escape, text.getvalue().split("\n"))))
+
+
+def _escape(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _as_library_event(

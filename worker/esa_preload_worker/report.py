@@ -86,6 +86,8 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
             "esa_request_id": error.esa_request_id,
         }
         facts |= {"message": str(error)[:300]} | ({"hint": error.hint} if error.hint else {})
+    if submission.reconciled:
+        facts |= {"reconciled": submission.reconciled}
     if submission.reconciled == "adopted":
         log.info("batch.adopted", **facts)
     if settlement.outcome in SUBMITTED:
@@ -108,6 +110,13 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
 
 
 def _log_site(batch: Batch, settlement: Settlement, settled: Settled) -> None:
+    """Say what began or ended for the site or the account: once an episode, however many batches and probes meet it."""
+    if settled.resumed:
+        log.info("site.resumed", site_id=batch.site_id, scope="site")
+    if settled.account_resumed:
+        log.info("site.resumed", site_id=None, scope="account")
+    if not settled.began:
+        return
     if block := settlement.block or _block_of_held(settlement, settled):
         log.error(
             "site.blocked",
@@ -121,8 +130,6 @@ def _log_site(batch: Batch, settlement: Settlement, settled: Settled) -> None:
         log.warning(
             "site.waiting", site_id=batch.site_id, reason=wait.reason, until_ms=settled.waits_until_ms
         )
-    if settled.resumed:
-        log.info("site.resumed", site_id=batch.site_id)
 
 
 def _block_of_held(settlement: Settlement, settled: Settled) -> Block | None:

@@ -180,7 +180,9 @@ class Submitter:
                 until_ms=last_ms + offset_ms + slack_ms,
             )
         except EsaError as exc:
-            raise _Ends(decisions.after_look_up_error(exc, sent_ms=sent_ms), exc) from exc
+            raise _Ends(
+                decisions.after_look_up_error(batch, exc, sent_ms=sent_ms, timing=self._timing), exc
+            ) from exc
 
     async def _create(self, batch: Batch, sent_ms: int) -> Job:
         name = self.job_name(batch)
@@ -191,7 +193,9 @@ class Submitter:
                 )
             return await self._esa.create_job(site_id=batch.site_id, name=name, urls=batch.urls)
         except EsaError as exc:
-            raise _Ends(decisions.after_create_error(batch, exc, sent_ms=sent_ms), exc) from exc
+            raise _Ends(
+                decisions.after_create_error(batch, exc, sent_ms=sent_ms, timing=self._timing), exc
+            ) from exc
 
     async def _judge(self, batch: Batch, job: Job) -> Settlement:
         refused: tuple[RefusedUrl, ...] | None = None
@@ -289,9 +293,9 @@ class Submitter:
             return await self._drop_unplanned(batch, replace(submission, settlement=settlement, error=exc))
         if made.created:
             return replace(submission, plan_id=made.created[0].plan_id)
-        code = "; ".join(made.failed_messages)[:200] or "FailedExecutions"
-        failed = decisions.plan_failed(batch, submission.settlement, code)
-        return await self._drop_unplanned(batch, replace(submission, settlement=failed))
+        refusal = decisions.refused_plan(made)
+        failed = decisions.plan_failed(batch, submission.settlement, refusal.code)
+        return await self._drop_unplanned(batch, replace(submission, settlement=failed, error=refusal))
 
     async def _note_plan(self, batch: Batch, job: Job, plan_sent_ms: int) -> None:
         """Put on record that the plan is being sent, or, with 0, that it surely was not: the next one need not wait for it."""
@@ -314,7 +318,13 @@ class Submitter:
         except NotFoundError:
             return
         except (_NotYet, EsaError) as exc:
-            log.debug("job.kept", job_id=job_id, batch_id=batch.batch_id, why=type(exc).__name__)
+            log.warning(
+                "job.kept",
+                job_id=job_id,
+                site_id=batch.site_id,
+                batch_id=batch.batch_id,
+                code=exc.code if isinstance(exc, EsaError) else "paced",
+            )
         else:
             log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from esa_preload.model import Plan
 from esa_preload_worker import decisions
-from esa_preload_worker.block_reasons import BLOCK_REASONS, block_reason
+from esa_preload_worker.block_reasons import BLOCK_REASONS, block_reason, is_quota
 from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS, REFUSAL_REASONS, Timing
 from esa_preload_worker.esa import (
     BlockedError,
@@ -22,6 +22,7 @@ from esa_preload_worker.esa import (
     JobCapError,
     NotFoundError,
     NotSentError,
+    PlansCreated,
     RefusedError,
     RefusedUrl,
     SiteBusyError,
@@ -210,8 +211,10 @@ def test_the_failed_lines_kept_of_a_list_are_bounded() -> None:
 
 
 PART = batch_of(is_part=True)
+TWO = batch_of(URLS[:2])
 ONE = batch_of(URLS[:1])
 ONE_PART = batch_of(URLS[:1], is_part=True)
+ONE_LIST = batch_of((LIST,), lane="oss:r:")
 
 
 @pytest.mark.parametrize(
@@ -230,8 +233,13 @@ ONE_PART = batch_of(URLS[:1], is_part=True)
         (PART, BlockedError("", scope="site", code="SiteNotFound"), "defer", "blocked"),
         (batch_of(), SizeError("", code="TooLarge"), "end", "too_large"),
         (PART, SizeError("", code="TooLarge"), "split", "split"),
-        (ONE, SizeError("", code="TooLarge"), "end", "refused"),
-        (ONE_PART, SizeError("", code="TooLarge"), "end", "refused"),
+        (TWO, SizeError("", code="TooLarge"), "split", "split"),
+        (ONE, SizeError("", code="TooLarge"), "end", "blocked"),
+        (ONE_PART, SizeError("", code="TooLarge"), "hold", "held"),
+        (ONE_LIST, SizeError("", code="TooLarge"), "end", "refused"),
+        (ONE_LIST, RefusedError("", code="Odd"), "end", "blocked"),
+        (batch_of(), BlockedError("", scope="site", code="QuotaExceeded.Preload"), "end", "requeued"),
+        (PART, BlockedError("", scope="site", code="QuotaExcess"), "defer", "requeued"),
         (batch_of(), RefusedError("", code="Odd"), "split", "split"),
         (PART, RefusedError("", code="Odd"), "split", "split"),
         (ONE, RefusedError("", code="Odd"), "end", "blocked"),
@@ -241,7 +249,7 @@ ONE_PART = batch_of(URLS[:1], is_part=True)
 )
 def test_a_create_that_failed(batch: Batch, error: EsaError, what: str, outcome: str) -> None:
     """The outcome table: what happens to the batch, and that nothing is dropped for it."""
-    settlement = decisions.after_create_error(batch, error, sent_ms=5)
+    settlement = decisions.after_create_error(batch, error, sent_ms=5, timing=TIMING)
     assert (settlement.what, settlement.outcome) == (what, outcome)
     if what == "end" and outcome != "refused":
         assert settlement.verdict == "pending"
@@ -252,14 +260,18 @@ def test_a_create_that_failed(batch: Batch, error: EsaError, what: str, outcome:
         assert (settlement.throttle.operation, settlement.throttle.sent_ms) == (CREATE_JOB, 5)
     assert settlement.unreachable == isinstance(error, NotSentError)
     assert (settlement.block is not None) == (outcome == "blocked")
-    assert (settlement.size_limit == 2) == (isinstance(error, SizeError) and len(batch.urls) > 1)
+    assert (settlement.size_limit == 2) == (isinstance(error, SizeError) and len(batch.urls) > 2)
+    waits = settlement.site_wait
+    if "Quota" in error.code:
+        assert waits is not None
+        assert (waits.reason, waits.ms, waits.grows) == ("quota", TIMING.quota_retry_after_ms, False)
 
 
 @pytest.mark.parametrize(("hint_s", "ms"), [(None, None), (0.0001, 1), (1.5, 1_500)])
 def test_a_hint_is_obeyed_to_the_millisecond(hint_s: float | None, ms: int | None) -> None:
     """The hint reaches the ledger, rounded up: never shorter than what ESA asked for."""
     error = ThrottledError("", retry_after_s=hint_s, code="Throttling")
-    settlement = decisions.after_create_error(batch_of(), error, sent_ms=0)
+    settlement = decisions.after_create_error(batch_of(), error, sent_ms=0, timing=TIMING)
     assert settlement.throttle is not None
     assert settlement.throttle.hint_ms == ms
 
@@ -272,16 +284,35 @@ def test_a_hint_is_obeyed_to_the_millisecond(hint_s: float | None, ms: int | Non
         (SiteBusyError("", code="SystemBusy"), "busy"),
         (BlockedError("", scope="account", code="Forbidden"), "blocked"),
         (UncertainError("", code="uncertain.reset"), "uncertain"),
-        (RefusedError("", code="Odd"), "uncertain"),
+        (NotFoundError("", code="InvalidJob.NotFound"), "uncertain"),
+        (RefusedError("", code="Odd"), "blocked"),
+        (SizeError("", code="TooLarge"), "blocked"),
+        (BlockedError("", scope="site", code="QuotaExcess"), "deferred"),
     ],
 )
 def test_a_look_up_that_failed_leaves_the_batch_uncertain(error: EsaError, outcome: str) -> None:
     """What Create did is still not known, whatever the look-up came to; what it tells about more than the batch is heeded."""
-    settlement = decisions.after_look_up_error(error, sent_ms=7)
+    settlement = decisions.after_look_up_error(batch_of(), error, sent_ms=7, timing=TIMING)
     assert (settlement.what, settlement.state, settlement.outcome) == ("defer", "uncertain", outcome)
     assert settlement.delay_ms > 0
     if settlement.throttle:
         assert (settlement.throttle.operation, settlement.throttle.sent_ms) == (LIST_JOBS, 7)
+
+
+def test_a_look_up_that_goes_on_failing_is_made_rarely() -> None:
+    """Every second at first, since an outage may be short; at most once a minute in the end, and never less often."""
+    error = UncertainError("", code="uncertain.http_5xx")
+
+    def delay_ms(attempt: int) -> int:
+        batch = batch_of(attempt=attempt, state="uncertain")
+        looked = decisions.after_look_up_error(batch, error, sent_ms=7, timing=TIMING)
+        listed = decisions.after_plan_error(
+            batch, error, judged=JUDGED, operation=LIST_PLANS, sent_ms=NOW_MS, timing=TIMING
+        )
+        assert looked.delay_ms == listed.delay_ms
+        return looked.delay_ms
+
+    assert [delay_ms(attempt) for attempt in (1, 20, 21, 22, 10**6)] == [1_000, 1_000, 2_000, 4_000, 60_000]
 
 
 JUDGED = decisions.judge(
@@ -297,6 +328,7 @@ JUDGED = decisions.judge(
         (NotSentError("", code="not_sent.dns"), 0, "defer", None),
         (SiteBusyError("", code="LockFailed"), 0, "defer", None),
         (BlockedError("", scope="account", code="Forbidden"), 0, "defer", None),
+        (BlockedError("", scope="site", code="QuotaExcess"), 0, "defer", None),
         (UncertainError("", code="uncertain.reset"), 0, "defer", None),
         (NotFoundError("", code="InvalidJob.NotFound"), 14_999, "defer", None),
         (
@@ -315,6 +347,10 @@ def test_a_plan_that_failed(
     settlement = decisions.after_plan_error(
         batch_of(), error, judged=JUDGED, operation=operation, sent_ms=NOW_MS + late_ms, timing=TIMING
     )
+    if operation == LIST_PLANS and isinstance(error, RefusedError):
+        # The list says nothing about the plan, which may exist: nothing is refused for it.
+        assert (settlement.what, settlement.outcome, settlement.state) == ("defer", "blocked", "created")
+        return
     assert settlement.what == what
     if expected is None:
         assert settlement.state == "created"
@@ -444,7 +480,6 @@ def test_the_list_is_read_only_when_it_is_needed() -> None:
         ("InvalidSiteId", "unknown_site"),
         ("InvalidAccount.NotFound", "account"),
         ("OutOfDebt", "account"),
-        ("Preload.QuotaExceeded", "quota"),
         ("InvalidEndpoint.Whatever", "request"),
     ],
 )
@@ -452,3 +487,20 @@ def test_block_reasons_are_a_closed_set(code: str, reason: str) -> None:
     """What ESA sends must not grow a label."""
     assert block_reason(code) == reason
     assert reason in BLOCK_REASONS
+
+
+def test_a_quota_is_no_reason_to_block() -> None:
+    """A used-up quota comes back by itself, whatever its code is called; a plain limit does not count as one."""
+    assert all(map(is_quota, ("QuotaExcess", "Preload.QuotaExceeded", "QuotaExceeded")))
+    assert not any(map(is_quota, ("UrlList.ExceedLimit", "InvalidUrl", "")))
+
+
+def test_a_failed_plan_has_a_code_and_what_esa_said_is_for_the_log() -> None:
+    """What ESA writes freely never becomes a code; it is bounded."""
+    made = PlansCreated(
+        created=(), failed_count=1, failed_messages=("limit reached", "x" * 999), esa_request_id="r"
+    )
+    refusal = decisions.refused_plan(made)
+    assert refusal.code == "FailedExecutions"
+    assert "limit reached" in str(refusal)
+    assert len(str(refusal)) < 300

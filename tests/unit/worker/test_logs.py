@@ -52,12 +52,28 @@ def test_a_value_can_not_begin_a_line_of_its_own() -> None:
     assert stream.getvalue().isascii()
 
 
-def test_a_terminal_shows_one_line_too() -> None:
-    """The console form quotes what would break the line."""
+@pytest.mark.parametrize(
+    "text", [INJECTED, "\x1b[31mred", "\x9b31m", "a\u2028b", "\u202egnp", "\x00", "\x07\x08", "a\vb\x85c"]
+)
+def test_a_terminal_shows_one_line_too(text: str) -> None:
+    """The console form escapes what would break the line or steer the terminal, blanks or none, in every kind of fact."""
     stream = log_to(log_format="console")
-    get_logger().info("batch.refused", message=INJECTED)
-    assert len(stream.getvalue().strip().split("\n")) == 1
-    assert "\x1b[31m" not in stream.getvalue()
+    get_logger().info("batch.refused", message=text, ended={text: 1})
+    logging.getLogger("other").warning("%s", text)
+    first, second, *more = stream.getvalue().strip("\n").split("\n")
+    assert not more
+    assert (first + second).isprintable()
+
+
+def test_a_traceback_on_a_terminal_steers_nothing() -> None:
+    """The text of an exception may come from outside; its line breaks are those of the traceback alone."""
+    stream = log_to(log_format="console")
+    try:
+        raise ValueError("\x1b[31mred\x9b")
+    except ValueError:
+        get_logger().exception("worker.error")
+    assert all(line.isprintable() for line in stream.getvalue().split("\n"))
+    assert "\\x1b[31mred" in stream.getvalue()
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
-from esa_preload_worker.ledger import CREATE_JOB, Exemption, OperationRate, Settled, Settlement
+from esa_preload_worker.ledger import CREATE_JOB, Block, Exemption, OperationRate, Settled, Settlement
 from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot, site_figures
 from esa_preload_worker.report import report, report_lost
 from esa_preload_worker.submit import Submission
@@ -139,3 +141,34 @@ def test_a_report_counts_each_url_once() -> None:
     assert (value("urls_submitted_total", site="1"), value("urls_unknown_total", site="1")) == (2, 1)
     assert value("submit_latency_seconds_sum") == 2
     assert (value("batches_total", outcome="unknown"), value("batches_total", outcome="lost")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("settled", "names"),
+    [
+        (Settled(began=True, waits_until_ms=5), ["site.blocked"]),
+        (Settled(began=False, waits_until_ms=5), []),
+        (Settled(resumed=True), ["site.resumed"]),
+        (Settled(account_resumed=True), ["site.resumed"]),
+    ],
+)
+def test_a_block_is_said_once_when_it_begins_and_once_when_it_ends(
+    settled: Settled, names: list[str]
+) -> None:
+    """However many batches and probes meet it; a block of the account ends aloud as well, and names no site."""
+    block = Block(scope="account", code="SignatureDoesNotMatch", hint="see")
+    settlement = Settlement(what="end", outcome="blocked", block=block)
+    with capture_logs() as logged:
+        report(
+            Metrics(version="1"),
+            batch_of(),
+            Submission(settlement=settlement),
+            settled,
+            ended_ms=0,
+            duration_s=0,
+        )
+    said = [entry for entry in logged if str(entry["event"]).startswith("site.")]
+    assert [entry["event"] for entry in said] == names
+    for entry in said:
+        assert entry["scope"] == ("site" if settled.resumed else "account")
+        assert entry["site_id"] == (batch_of().site_id if settled.resumed else None)
