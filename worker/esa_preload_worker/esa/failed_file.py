@@ -12,7 +12,7 @@ from esa_preload_worker.esa.model import RefusedUrl
 from esa_preload_worker.esa.text import loggable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Set
+    from collections.abc import Collection, Sequence, Set
 
 MAX_BYTES = 8 * 1024 * 1024
 LINES_MAX = 100_000
@@ -80,11 +80,12 @@ def parse_failed_file(content: bytes, *, among: Collection[str] = ()) -> tuple[R
     if len(lines) > LINES_MAX:
         raise FailedFileError("the list has too many lines")
     sent = frozenset(among)
-    lengths = frozenset(map(len, sent))
+    # By length, not by separator: a line may be nothing but separators. The longest URL is the one that was meant.
+    lengths = sorted(set(map(len, sent)), reverse=True)
     return tuple(_parse_line(line, sent, lengths) for line in map(str.strip, lines) if line)
 
 
-def _parse_line(line: str, sent: Set[str], lengths: Set[int]) -> RefusedUrl:
+def _parse_line(line: str, sent: Set[str], lengths: Sequence[int]) -> RefusedUrl:
     url, reason = _split(line, sent, lengths)
     if url not in sent and not (
         url.startswith(("http://", "https://")) and url.isprintable() and len(url) <= URL_MAX_CHARS
@@ -93,16 +94,13 @@ def _parse_line(line: str, sent: Set[str], lengths: Set[int]) -> RefusedUrl:
     return RefusedUrl(url=url, reason=loggable(reason, REASON_MAX_CHARS).strip(" ,"))
 
 
-def _split(line: str, sent: Set[str], lengths: Set[int]) -> tuple[str, str]:
+def _split(line: str, sent: Set[str], lengths: Sequence[int]) -> tuple[str, str]:
     if line in sent:
         return line, ""
-    # Only where a URL of that length was sent: a line may be nothing but separators.
-    ends = [
-        match.span() for match in _SEPARATOR.finditer(line[: URL_MAX_CHARS + 1]) if match.start() in lengths
-    ]
-    for start, end in reversed(ends):
-        if line[:start] in sent:
-            return line[:start], line[end:]
+    for length in lengths:
+        separator = _SEPARATOR.match(line, length)
+        if separator and line[:length] in sent:
+            return line[:length], line[separator.end() :]
     if known := _KNOWN_REASON.fullmatch(line):
         return known["url"], known["reason"]
     url, *reason = line.split(None, 1)
