@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 from esa_preload.client import PreloadClient
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger
+from esa_preload.scripts import as_text, command
 from esa_preload_worker.esa import EsaClient, EsaError
 from esa_preload_worker.esa.credentials import Credential
 from esa_preload_worker.leases import Leases
-from esa_preload_worker.ledger import WorkerLedger
+from esa_preload_worker.ledger import CREATE_JOB, WorkerLedger
 from esa_preload_worker.metrics import Metrics
 from esa_preload_worker.pump import Pump
 from esa_preload_worker.settings import Settings, load
@@ -60,17 +61,23 @@ def settings_for(redis_url: str, endpoint: str, **changes: object) -> Settings:
 
 
 class Key:
-    """Credentials that a test exchanges."""
+    """Credentials that a test exchanges: at once, or, by ``next_token``, when they are asked for anew."""
 
-    def __init__(self, secret: str = "sandbox-secret") -> None:
+    def __init__(self, secret: str = "sandbox-secret", token: str = "") -> None:
         self.secret = secret
+        self.token = token
+        self.next_token: str | None = None
+        self.refreshed = 0
 
     async def get(self) -> Credential:
         """Return what is valid now."""
-        return Credential(access_key_id="sandbox", access_key_secret=self.secret)
+        return Credential(access_key_id="sandbox", access_key_secret=self.secret, security_token=self.token)
 
     async def refresh(self) -> Credential:
-        """Return the same again."""
+        """Return the next ones, if there are any, else the same again."""
+        self.refreshed += 1
+        if self.next_token is not None:
+            self.token = self.next_token
         return await self.get()
 
 
@@ -178,6 +185,24 @@ class Rig:
         stats = self.sandbox.stats()
         assert stats["urls_planned_again"] == 0, stats
         return int(stats["planned_urls"])
+
+    async def due(self, site_id: int = SITE) -> None:
+        """Let what the site, the account and every batch wait for be over: the minute of a probe, say."""
+        keys, redis = self.ledger.keys, self.ledger.redis
+        if await command(redis, "HEXISTS", keys.meta, "blocked_until"):
+            await command(redis, "HSET", keys.meta, "blocked_until", 1)
+        if await command(redis, "HEXISTS", keys.site(site_id), "wait_until"):
+            await command(redis, "HSET", keys.site(site_id), "wait_until", 1)
+            if await command(redis, "ZSCORE", keys.ring, str(site_id)):
+                await command(redis, "ZADD", keys.ring, 1, str(site_id))
+        for batch_id in await command(redis, "ZRANGE", keys.leases, 0, -1):
+            if not await command(redis, "HGET", keys.batch(as_text(batch_id)), "token"):
+                await command(redis, "ZADD", keys.leases, 1, batch_id)
+
+    def calls(self, operation: str = CREATE_JOB) -> int:
+        """Return how many calls of an operation were made, whatever they came to."""
+        family = next(f for f in self.metrics.registry.collect() if f.name == "esa_preload_api_requests")
+        return round(sum(s.value for s in family.samples if s.labels["operation"] == operation))
 
     def count(self, name: str, **labels: str) -> float:
         """Return the value of a metric."""
