@@ -96,3 +96,13 @@ async def test_who_may_be_asked() -> None:
             "https://esa.invalid", Source(), 1.0, allow_insecure_endpoint=True, environ={}
         ) as client:
             assert len(await client.read_failed_file(f"{server.url}/list")) == 1
+
+
+@pytest.mark.parametrize("address", ["http://[:::1]/x", "http://[1]/x", "https://999.999.999.999/x"])
+async def test_an_address_that_only_the_library_finds_odd(address: str) -> None:
+    """Even where every address is allowed, one that cannot be called is an unreadable list, not a crash."""
+    async with EsaClient(
+        "http://127.0.0.1:1", Source(), 1.0, allow_insecure_endpoint=True, environ={}
+    ) as client:
+        with pytest.raises(FailedFileError):
+            await client.read_failed_file(address)

@@ -63,6 +63,9 @@ ODD = [
     "https:///bucket.aliyuncs.com/x",
     "https://bucket.aliyuncs.com/" + "x" * 10_000,
     "https://[bucket.aliyuncs.com/x",
+    "https://xn--a.aliyuncs.com/x",
+    "https://bucket.XN--bcket-kva.aliyuncs.com/x",
+    f"https://{'a' * 64}.aliyuncs.com/x",
 ]
 
 

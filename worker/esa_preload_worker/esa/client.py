@@ -8,6 +8,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+import httpx
+
 from esa_preload_worker.esa import replies, wire
 from esa_preload_worker.esa.calls import BodyTooLargeError, Caller
 from esa_preload_worker.esa.endpoint import Endpoint, Proxies
@@ -265,8 +267,8 @@ class EsaClient:
         check_source(url, allow_loopback=self._endpoint.is_loopback, allow_any=self._allow_any_source)
         try:
             status, content = await self._caller.read(url, max_bytes=MAX_BYTES)
-        except (*BREAKS, BodyTooLargeError) as exc:
-            # Without the cause: its text may show the URL, and with it a signature.
+        except (*BREAKS, BodyTooLargeError, httpx.InvalidURL, ValueError) as exc:
+            # An address that only the library finds odd ends here too. Without the cause: its text may show the URL, and with it a signature.
             raise FailedFileError(f"the list cannot be read: {type(exc).__name__}") from None
         if status != 200:
             raise FailedFileError(f"the list cannot be read: HTTP {status}")

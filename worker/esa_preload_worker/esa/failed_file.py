@@ -20,8 +20,9 @@ URL_MAX_CHARS = 8192
 """No URL of a batch is longer, whatever the settings."""
 REASON_MAX_CHARS = 200
 
-# No userinfo, no trailing dot, no empty label, no odd character: nothing that two parsers could read differently.
-_NETLOC = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(?::(?P<port>[0-9]{1,5}))?")
+# No userinfo, no trailing dot, no empty label, no Punycode, no odd character: nothing that two parsers could read differently.
+_LABEL = r"(?!xn--)[a-z0-9_-]{1,63}"
+_NETLOC = re.compile(rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::(?P<port>[0-9]{{1,5}}))?")
 _URL_CHARS = re.compile(rf"[!-\[\]-~]{{1,{URL_MAX_CHARS}}}")
 _KNOWN_REASON = re.compile(
     r"(?P<url>\S+?),\s*(?P<reason>(?:InvalidUrl|InvalidDomain|QuotaExcess|OtherErrors|invalid|quota|other)\b.*)",
