@@ -24,10 +24,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--fault-rate", type=float, default=0.2, help="share of the calls that go wrong")
     parser.add_argument("--drain", type=float, default=180, help="longest seconds until nothing is left")
+    parser.add_argument("--producers", type=int, default=2)
     parser.add_argument(
         "--kill-valkey",
-        action="store_true",
-        help="end Valkey by SIGKILL, with appendfsync always, instead of restarting it in order",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="kill Valkey too, with appendfsync always; else it is only restarted and frozen, with everysec",
     )
     parser.add_argument("--keep", type=Path, help="an empty directory for logs; a temporary one if not given")
     given = parser.parse_args()
@@ -36,6 +38,7 @@ def main() -> int:
         seconds=given.seconds,
         seed=random.randrange(1 << 32) if given.seed is None else given.seed,
         workers=given.workers,
+        producers=given.producers,
         kill_valkey=given.kill_valkey,
         fault_rate=given.fault_rate,
         drain_s=given.drain,

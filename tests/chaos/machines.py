@@ -1,4 +1,4 @@
-"""The processes of a run: workers, Valkey and the sandbox, each ended by its own id."""
+"""The processes of a run: workers, producers, Valkey and the sandbox, each ended by its own id."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ import json
 import os
 import signal
 import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import aiohttp
 from redis import Redis
 
+from chaos.esa import ANNOUNCED
 from chaos.options import WORKER_SETTINGS
 from esa_preload_worker.embedded import ValkeyProcess
 from processes import BIN, environment, worker_environment
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 START_S = 60.0
+_WORKER = (str(BIN / "esa-preload-worker"),)
+_TESTS = str(Path(__file__).resolve().parents[1])
 
 
 class Machine:
     """A command that runs as a process of its own, its output in a file."""
 
-    def __init__(self, name: str, arguments: list[str], *, env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
         self.name = name
         self.log_path = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [str(BIN / "esa-preload-worker"), *arguments],
+                command,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -72,6 +77,10 @@ class Machine:
             self._process.kill()
         await asyncio.to_thread(self._process.wait)
 
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end; returns its exit code."""
+        return self._process.wait(timeout_s)
+
     async def stop(self, timeout_s: float = 15.0) -> int | None:
         """End it in order; returns its exit code, or ``None`` when it had to be killed."""
         self.thaw()
@@ -97,11 +106,35 @@ def start_worker(name: str, *, redis_url: str, endpoint: str, directory: Path) -
     """Start one worker with the short settings of a run."""
     settings = {f"ESA_PRELOAD_{key}": value for key, value in WORKER_SETTINGS.items()}
     env = worker_environment(redis_url, endpoint, **settings)
-    return Machine(name, ["run"], env=env, log=directory / f"{name}.log")
+    return Machine(name, [*_WORKER, "run"], env=env, log=directory / f"{name}.log")
+
+
+def start_producer(name: str, *, order: Path, record: Path, directory: Path) -> Machine:
+    """Start a producer that follows *order* and notes in *record* what it was told."""
+    command = [sys.executable, "-m", "chaos.producers", str(order), str(record)]
+    return Machine(name, command, env=_environment(), log=directory / f"{name}.log")
+
+
+async def check_ledger(*, redis_url: str, endpoint: str, directory: Path) -> list[str]:
+    """Have the installed command verify the ledger; returns what it says when that is not that all is well."""
+    env = worker_environment(redis_url, endpoint)
+    machine = Machine("check", [*_WORKER, "check", "--ledger"], env=env, log=directory / "check.log")
+    code = await asyncio.to_thread(machine.wait, START_S)
+    return [f"check --ledger ends with {code}: {' / '.join(machine.lines())}"] if code else []
+
+
+def _environment() -> dict[str, str]:
+    known = os.environ.get("PYTHONPATH", "")
+    return environment(PYTHONPATH=os.pathsep.join(filter(None, (_TESTS, known))))
 
 
 class Valkey:
-    """A Valkey of the run's own, which can be restarted, killed and frozen."""
+    """
+    A Valkey of the run's own, which can be restarted, killed and frozen.
+
+    Args:
+        is_killed: it may be killed, so nothing may be answered that is not on disk: ``appendfsync always``.
+    """
 
     def __init__(self, directory: Path, *, is_killed: bool) -> None:
         self._process = ValkeyProcess(directory, socket=directory / "valkey.sock")
@@ -115,13 +148,13 @@ class Valkey:
         return f"unix://{self._socket}"
 
     async def start(self) -> None:
-        """Start it; before it is killed, nothing may be answered that is not on disk."""
+        """Start it."""
         await asyncio.to_thread(self._process.start, START_S)
         await asyncio.to_thread(self._settle)
 
-    async def end(self) -> None:
-        """End it, as the run has it: in order, or at once."""
-        await asyncio.to_thread(self._process.kill if self._is_killed else self._process.stop)
+    async def end(self, *, at_once: bool) -> None:
+        """End it: in order, or by SIGKILL."""
+        await asyncio.to_thread(self._process.kill if at_once else self._process.stop)
 
     def freeze(self) -> None:
         """Stop it where it stands."""
@@ -144,29 +177,89 @@ class Valkey:
 
 
 class SandboxProcess:
-    """The sandbox in a process of its own, so that it outlives all that is broken; driven by its control routes."""
+    """
+    The sandbox in a process of its own, driven by its control routes; what it committed outlives it.
 
-    def __init__(self, directory: Path) -> None:
-        env = environment()
-        self._machine = Machine("sandbox", ["sandbox", "--port", "0"], env=env, log=directory / "sandbox.log")
+    Attributes:
+        url: where it is, in all its lives.
+    """
+
+    def __init__(self, directory: Path, *, seed: int = 0, **config: Any) -> None:
+        self._directory = directory
+        self._seed = seed
+        self._config = config
+        self._machine: Machine | None = None
+        self._lives = 0
+        self._calls: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        try:
-            line = await wait_until(self._address, timeout_s=START_S)
-        except BaseException:
-            await self._machine.kill()
-            raise
-        self.url = line.partition("ESA_PRELOAD_ENDPOINT=")[2].split()[0]
+        await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._machine.stop()
+        self.thaw()
+        await self._life.kill()
+
+    @property
+    def pid(self) -> int:
+        """The process id of this life."""
+        return self._life.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How this life ended, or ``None`` while it lasts."""
+        return self._life.exit_code
+
+    async def start(self) -> None:
+        """Start it, or start it again, on the same port and with all that it had committed."""
+        self._lives += 1
+        files = {name: str(self._directory / f"sandbox.{name}") for name in ("config", "journal")}
+        self._write_config()
+        port = self.url.rpartition(":")[2] or "0"
+        command = [sys.executable, "-m", "chaos.esa", "--port", port, "--seed", str(self._seed + self._lives)]
+        for name, path in files.items():
+            command += [f"--{name}", path]
+        log = self._directory / f"sandbox.{self._lives}.log"
+        self._machine = machine = Machine("sandbox", command, env=_environment(), log=log)
+
+        def announced() -> str:
+            assert machine.exit_code is None, machine.lines()
+            return next((line for line in machine.lines() if line.startswith(ANNOUNCED)), "")
+
+        try:
+            line = await wait_until(announced, timeout_s=START_S)
+        except BaseException:
+            await machine.kill()
+            raise
+        self.url = line.removeprefix(ANNOUNCED)
+
+    async def end(self, *, at_once: bool) -> None:
+        """End it: in order, or by SIGKILL; its counts are read before."""
+        await self._keep_counts()
+        await self.kill() if at_once else await self._life.stop()
+
+    async def kill(self) -> None:
+        """End it at once, frozen or not; what it counted since it was asked last is not known."""
+        await self._life.kill()
+
+    async def freeze(self, *, forever: bool = False) -> None:
+        """Stop it where it stands; its counts are read before if it is to be killed then."""
+        if forever:
+            await self._keep_counts()
+        self._life.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._life.thaw()
 
     async def configure(self, **changes: Any) -> None:
-        """Change its configuration."""
+        """Change its configuration, in this life and those to come."""
+        self._config |= changes
+        self._write_config()
         async with (
             aiohttp.ClientSession() as http,
             http.put(f"{self.url}/_sandbox/config", data=json.dumps(changes)) as reply,
@@ -174,7 +267,7 @@ class SandboxProcess:
             assert reply.status == 200, await reply.text()
 
     async def read(self, name: str) -> Any:
-        """Return one of its control documents."""
+        """Return one of its control documents; counts of calls and faults are those of this life."""
         timeout = aiohttp.ClientTimeout(total=60)
         async with (
             aiohttp.ClientSession(timeout=timeout) as http,
@@ -183,6 +276,21 @@ class SandboxProcess:
             assert reply.status == 200, await reply.text()
             return await reply.json()
 
-    def _address(self) -> str:
-        assert self._machine.exit_code is None, self._machine.lines()
-        return next((line for line in self._machine.lines() if "ESA_PRELOAD_ENDPOINT=" in line), "")
+    async def counts(self) -> tuple[int, dict[str, int]]:
+        """Return the calls of all its lives, and its faults by kind."""
+        await self._keep_counts()
+        return self._calls.total(), dict(self._faults)
+
+    @property
+    def _life(self) -> Machine:
+        assert self._machine is not None
+        return self._machine
+
+    def _write_config(self) -> None:
+        (self._directory / "sandbox.config").write_text(json.dumps(self._config))
+
+    async def _keep_counts(self) -> None:
+        stats = cast("dict[str, Any]", await self.read("stats"))
+        for operation, codes in stats["calls"].items():
+            self._calls[operation] += sum(codes.values())
+        self._faults.update(stats["faults"])

@@ -38,8 +38,9 @@ class Options:
         urls: enqueued in all.
         seconds: for which producers and troubles are spread out; the drain follows.
         seed: of everything that is drawn; what processes do in between is theirs.
-        workers: processes.
-        kill_valkey: end Valkey by SIGKILL, with ``appendfsync always``, instead of restarting it in order.
+        workers: processes; so are ``producers``.
+        trouble_every_s: a process is killed, frozen or restarted about so often.
+        kill_valkey: Valkey is killed too, and has ``appendfsync always``; else it is only restarted and frozen, with everysec.
         fault_rate: share of the calls that go wrong, about.
         drain_s: longest time from the end of the troubles until nothing is left.
     """
@@ -48,7 +49,9 @@ class Options:
     seconds: float = 15.0
     seed: int = 0
     workers: int = 3
-    kill_valkey: bool = False
+    producers: int = 2
+    trouble_every_s: float = 1.2
+    kill_valkey: bool = True
     fault_rate: float = 0.2
     drain_s: float = 120.0
 

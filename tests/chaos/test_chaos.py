@@ -20,7 +20,9 @@ async def test_nothing_is_lost_and_nothing_planned_twice(*, kill_valkey: bool) -
     ``ESA_PRELOAD_CHAOS_SEED`` draws another run; what a seed does not settle is how the processes are scheduled.
     """
     seed = int(os.environ.get("ESA_PRELOAD_CHAOS_SEED", "1"))
-    options = Options(urls=1_500, seconds=8, seed=seed, kill_valkey=kill_valkey, drain_s=60)
+    options = Options(
+        urls=2_000, seconds=9, trouble_every_s=0.75, seed=seed, kill_valkey=kill_valkey, drain_s=60
+    )
     # Not pytest's own: the path of a Unix socket must be short.
     with tempfile.TemporaryDirectory(prefix="esap-chaos-") as directory:
         report = await Run(options, Path(directory)).run()
