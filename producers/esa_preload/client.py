@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from esa_preload.cancellation import heed_cancellation
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from esa_preload.cancellation import end_tasks, heed_cancellation
 from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
 from esa_preload.connection import connect
 from esa_preload.errors import (
     IncompleteError,
     InvalidRequestError,
+    NotDurableError,
     QueueFullError,
+    QueueUnavailableError,
     SettingsError,
     WaitTimeoutError,
 )
@@ -54,6 +61,14 @@ _COUNT_MAX = 2**31 - 1
 _EXPIRES_MAX_S = 366 * 86_400.0
 _POLL_S = (0.05, 1.0)
 
+_BROKEN: Any = (RedisConnectionError, ConnectionError, FileNotFoundError)
+_FAIL_FAST: dict[str, Any] = {
+    # A refused or broken connection is tried again at once; what has timed out took long enough.
+    "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2, _BROKEN),
+    "retry_on_error": list(_BROKEN),
+}
+"""A producer has callers of its own that wait: see the times in docs/how-to/live-through-an-outage-of-redis.md."""
+
 
 class PreloadClient:
     """
@@ -65,19 +80,24 @@ class PreloadClient:
         redis: where the queue is (``redis://…``, see :func:`esa_preload.connection.connect`), or a client of
             ``redis.asyncio``, which stays yours to close.
         namespace: of the workers that are to submit.
+        wait_for_redis: seconds (or a timedelta) that each step of a call, such as a chunk of an enqueue, waits for a Redis
+            that is away, before it raises QueueUnavailableError; 0: fail fast.
 
     Raises:
-        SettingsError: the URL or the namespace is none.
+        SettingsError: the URL, the namespace or the time is none.
     """
 
-    def __init__(self, redis: str | Redis, *, namespace: str = "default") -> None:
+    def __init__(
+        self, redis: str | Redis, *, namespace: str = "default", wait_for_redis: float | timedelta = 0.0
+    ) -> None:
         if not isinstance(redis, str) and not hasattr(redis, "execute_command"):
             raise SettingsError(
                 f"redis must be a URL or a client of redis.asyncio, not {type(redis).__name__}"
             )
         self._is_ours = isinstance(redis, str)
-        self._redis = connect(redis) if isinstance(redis, str) else redis
-        self._ledger = Ledger(self._redis, Keys(namespace))
+        patience_s = _parse_patience(wait_for_redis)
+        self._redis = connect(redis, options=_FAIL_FAST) if isinstance(redis, str) else redis
+        self._ledger = Ledger(self._redis, Keys(namespace), patience_s=patience_s)
         self._url_max_chars: int | None = None
 
     def __repr__(self) -> str:
@@ -106,6 +126,7 @@ class PreloadClient:
         expires_in: float | timedelta | None = None,
         request_id: str | None = None,
         source: str | None = None,
+        durable: bool = False,
         progress: Progress | None = None,
     ) -> Receipt:
         """
@@ -122,6 +143,8 @@ class PreloadClient:
             expires_in: seconds (or a timedelta) after which what is still pending is given up, and counted as expired.
             request_id: 1 to 128 letters, digits or ``._:~-``; one is made up when not given.
             source: who asks, for the audit; at most 128 printable characters.
+            durable: return only when all of the request outlives a crash of the server: in its append-only file, or on a
+                replica. Waits once, at the end.
             progress: called with the number of URLs handled so far.
 
         Raises:
@@ -130,13 +153,23 @@ class PreloadClient:
                 was taken.
             RequestConflictError: the request id is known with other content.
             QueueFullError: the site's queue is at its bound; ``receipt`` says what was taken.
-            QueueUnavailableError: Redis cannot be used; repeat with its ``request_id``.
+            QueueUnavailableError: Redis cannot be used, or it came back without a part of the request; repeat with its
+                ``request_id``. ``receipt`` says what was taken for certain.
+            NotDurableError: all is in the queue, but not known to be out of danger; ``receipt`` is that of the request.
         """
         if progress is not None and not callable(progress):
             raise InvalidRequestError("progress must be a function of the number of URLs handled")
-        header = await self._header(site_id, plan, priority, expires_in, request_id, source)
-        chunker = Chunker(url_max_chars=await self._longest_url())
+        header = self._header(site_id, plan, priority, expires_in, request_id, source)
+        with _telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
+            chunker = Chunker(url_max_chars=await self._longest_url())
         tally = _Tally(header, chunker, progress)
+        with _telling(tally.receipt):
+            await self._send(header, chunker, urls, tally, durable=durable)
+        return tally.receipt()
+
+    async def _send(
+        self, header: Header, chunker: Chunker, urls: Urls, tally: _Tally, *, durable: bool
+    ) -> None:
         sent = 0
         in_flight: set[asyncio.Task[None]] = set()
         try:
@@ -153,19 +186,17 @@ class PreloadClient:
             while in_flight:
                 in_flight = await _one_of(in_flight)
             # The last chunk seals the request: one round trip for the usual small one.
-            await self._accept(tally, header, held, total=sent + (held is not None))
-        except QueueFullError as exc:
-            await _settle(in_flight)
-            raise QueueFullError(str(exc), receipt=tally.receipt(), hint=exc.hint) from None
+            await self._accept(tally, header, held, total=sent + (held is not None), durable=durable)
         except InvalidRequestError as exc:
-            await _settle(in_flight)
             if not sent:
                 raise
+            await _settle(in_flight)
             raise IncompleteError(str(exc), receipt=tally.receipt(), hint=exc.hint) from exc
-        except BaseException:
+        except QueueFullError:
             await _settle(in_flight)
             raise
-        return tally.receipt()
+        finally:
+            await end_tasks(*in_flight)
 
     async def enqueue_oss(
         self,
@@ -178,6 +209,7 @@ class PreloadClient:
         expires_in: float | timedelta | None = None,
         request_id: str | None = None,
         source: str | None = None,
+        durable: bool = False,
     ) -> Receipt:
         """
         Enqueue a list of URLs that ESA reads itself: one batch, one job, never merged nor split.
@@ -190,24 +222,23 @@ class PreloadClient:
         """
         if count is not None and (type(count) is not int or not 1 <= count <= _COUNT_MAX):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise InvalidRequestError(f"count must be a whole number from 1 to {_COUNT_MAX}, not {count!r}")
-        header = await self._header(site_id, plan, priority, expires_in, request_id, source)
+        header = self._header(site_id, plan, priority, expires_in, request_id, source)
         header = replace(header, lane=f"{LIST_LANE}{header.request_id}:{header.lane}")
-        try:
-            url = normalise(oss_url, url_max_chars=await self._longest_url())
-        except UrlRejectedError as exc:
-            raise InvalidRequestError(f"oss_url: {exc.reason}") from None
-        if not url.startswith("https://"):
-            raise InvalidRequestError("oss_url must start with https://")
-        digest = digest_urls([url, str(count or 0)])
-        accepted = await self._ledger.accept(
-            header, [url], number=0, digest=digest, total=1, weight=count or 0
-        )
-        return Receipt(
-            request_id=header.request_id,
-            site_id=header.site_id,
-            accepted=accepted.accepted,
-            waiting_until=accepted.waiting_until,
-        )
+        receipt = Receipt(request_id=header.request_id, site_id=header.site_id)
+        with _telling(lambda: receipt):
+            try:
+                url = normalise(oss_url, url_max_chars=await self._longest_url())
+            except UrlRejectedError as exc:
+                raise InvalidRequestError(f"oss_url: {exc.reason}") from None
+            if not url.startswith("https://"):
+                raise InvalidRequestError("oss_url must start with https://")
+            digest = digest_urls([url, str(count or 0)])
+            accepted = await self._ledger.accept(
+                header, [url], number=0, digest=digest, total=1, weight=count or 0, durable=durable
+            )
+            receipt = replace(receipt, accepted=accepted.accepted, waiting_until=accepted.waiting_until)
+            _require_whole(header.request_id, accepted)
+        return receipt
 
     async def status(self, request_id: str) -> RequestStatus:
         """
@@ -260,7 +291,7 @@ class PreloadClient:
         return await self._ledger.site_statuses()
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
-        """Return the URLs that ended as refused or unknown, newest last, *limit* a site at most."""
+        """Return the URLs that ended as refused, expired or unknown, newest last, *limit* a site at most."""
         if type(limit) is not int or limit < 1:
             raise InvalidRequestError(f"limit must be a whole number of at least 1, not {limit!r}")
         return await self._ledger.failures(None if site_id is None else parse_site_id(site_id), limit=limit)
@@ -310,8 +341,8 @@ class PreloadClient:
         """
         Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures.
 
-        Safe to repeat: a call that broke off is taken up where it stopped. Left alone are lists in OSS, and URLs whose
-        plan has ended.
+        Failures are URLs refused, expired or unknown; what had expired does not expire again. Safe to repeat: a call that
+        broke off is taken up where it stopped. Left alone are lists in OSS, and URLs whose plan has ended.
 
         Args:
             limit: failures taken up, the oldest first.
@@ -340,17 +371,25 @@ class PreloadClient:
         return receipts
 
     async def _accept(
-        self, tally: _Tally, header: Header, chunk: Chunk | None, *, total: int | None = None
+        self,
+        tally: _Tally,
+        header: Header,
+        chunk: Chunk | None,
+        *,
+        total: int | None = None,
+        durable: bool = False,
     ) -> None:
         if chunk is None:
-            tally.add(await self._ledger.accept(header, total=total), 0)
-            return
-        accepted = await self._ledger.accept(
-            header, chunk.urls, number=chunk.number, digest=chunk.digest, total=total
-        )
-        tally.add(accepted, len(chunk.urls))
+            accepted = await self._ledger.accept(header, total=total, durable=durable)
+        else:
+            accepted = await self._ledger.accept(
+                header, chunk.urls, number=chunk.number, digest=chunk.digest, total=total, durable=durable
+            )
+        tally.add(accepted, len(chunk.urls) if chunk else 0)
+        if total is not None:
+            _require_whole(header.request_id, accepted)
 
-    async def _header(
+    def _header(
         self,
         site_id: int,
         plan: Plan | None,
@@ -414,6 +453,33 @@ class _Tally:
         )
 
 
+@contextlib.contextmanager
+def _telling(receipt: Callable[[], Receipt]) -> Generator[None]:
+    """Put the receipt so far, and with it the request id, into what is raised."""
+    try:
+        yield
+    except (QueueFullError, QueueUnavailableError, NotDurableError) as exc:
+        exc.receipt = receipt()
+        if isinstance(exc, QueueUnavailableError):
+            exc.request_id = exc.receipt.request_id
+        raise
+
+
+def _require_whole(request_id: str, accepted: Accepted) -> None:
+    """Refuse the end of a request that is not whole, or not durable when it was to be."""
+    if not accepted.is_sealed:
+        raise QueueUnavailableError(
+            f"Redis came back without a part of request {request_id}",
+            hint="repeat the call with the same request_id: it brings in what is missing. To lose nothing in a crash of "
+            "Redis, see its append-only file",
+        )
+    if accepted.doubt:
+        raise NotDurableError(
+            f"request {request_id} is in the queue, but a crash of Redis may lose it: {accepted.doubt.why}",
+            hint=accepted.doubt.hint,
+        )
+
+
 async def _chunks(chunker: Chunker, urls: Urls) -> AsyncIterator[Chunk]:
     if isinstance(urls, AsyncIterable):
         async for url in urls:
@@ -429,12 +495,8 @@ async def _chunks(chunker: Chunker, urls: Urls) -> AsyncIterator[Chunk]:
 async def _one_of(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     """Wait for one of *tasks*, raise what it raised, and return the others."""
     done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    try:
-        for task in done:
-            task.result()
-    except BaseException:
-        await _settle(rest)
-        raise
+    for task in done:
+        task.result()
     return rest
 
 
@@ -447,6 +509,13 @@ def _parse_request_id(value: object) -> str:
     if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value):
         raise InvalidRequestError("request_id must be 1 to 128 letters, digits or any of . _ : ~ -")
     return value
+
+
+def _parse_patience(value: object) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+        raise SettingsError(f"wait_for_redis must be seconds, 0 or more, not {value!r}")
+    return seconds
 
 
 def _parse_timeout(value: object) -> float:

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from esa_preload.errors import IncompleteError, InvalidRequestError, QueueFullError, QueueUnavailableError
+from esa_preload.errors import (
+    IncompleteError,
+    InvalidRequestError,
+    NotDurableError,
+    QueueFullError,
+    QueueUnavailableError,
+)
 from esa_preload.shell import EXIT_FAILED, run_cli
 
 if TYPE_CHECKING:
@@ -75,17 +81,27 @@ def cli() -> None:
 @click.option("--slice", "slice_len", type=click.IntRange(min=1), metavar="N", help="URLs a slice.")
 @click.option("--request-id", metavar="X", help="Repeat the call with the same id to resume it.")
 @click.option("--source", metavar="NAME", help="Who asks.")
+@click.option(
+    "--durable", is_flag=True, help="End well only when all is on disk or on a replica of the server."
+)
+@click.option(
+    "--wait-for-redis",
+    type=click.FloatRange(min=0, max=86_400),
+    default=0.0,
+    metavar="S",
+    help="Wait up to S seconds whenever Redis is away; fail fast unless given.",
+)
 @click.option("--wait", is_flag=True, help="Wait until every URL has ended.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Longest wait, in seconds.")
 @json_option
 @click.argument("urls", nargs=-1, metavar="[URL]...")
-def enqueue(**options: Any) -> None:
+def enqueue(*, wait_for_redis: float, **options: Any) -> None:
     """
     Enqueue URLs, from arguments and from a list.
 
     Example: esa-preload enqueue --site 190007158391808 --file new-assets.txt --wait
     """
-    _run(lambda client: _enqueue(client, **options))
+    _run(lambda client: _enqueue(client, **options), wait_for_redis=wait_for_redis)
 
 
 async def _enqueue(
@@ -104,6 +120,7 @@ async def _enqueue(
     slice_len: int | None,
     request_id: str | None,
     source: str | None,
+    durable: bool,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -118,16 +135,18 @@ async def _enqueue(
     if oss_url is not None:
         if urls or file is not None:
             raise click.UsageError("--oss-url stands alone: give URLs or a list in a call of their own.")
-        receipt = await client.enqueue_oss(
-            number,
-            oss_url,
-            count,
-            plan=plan,
-            priority=priority,
-            expires_in=expires_in,
-            request_id=request_id,
-            source=source,
-        )
+        with _way_to_repeat(request_id, as_json=as_json):
+            receipt = await client.enqueue_oss(
+                number,
+                oss_url,
+                count,
+                plan=plan,
+                priority=priority,
+                expires_in=expires_in,
+                request_id=request_id,
+                source=source,
+                durable=durable,
+            )
         return await _finish_enqueue(client, receipt, wait=wait, timeout=timeout, as_json=as_json)
     if count is not None:
         raise click.UsageError("--count goes with --oss-url.")
@@ -138,27 +157,35 @@ async def _enqueue(
     with contextlib.ExitStack() as stack:
         listed = _lines_of(file, stack) if file is not None else ()
         progress = stack.enter_context(_enqueue_progress())
-        try:
-            receipt = await client.enqueue(
-                number,
-                itertools.chain(urls, listed),
-                plan=plan,
-                priority=priority,
-                expires_in=expires_in,
-                request_id=request_id,
-                source=source,
-                progress=progress,
-            )
-        except (QueueFullError, IncompleteError) as exc:
-            if exc.receipt and as_json:
-                _print_json(_receipt_document(exc.receipt))
-            if exc.receipt:
-                click.echo(f"{exc.receipt.accepted} URLs were taken, as request {request_id}.", err=True)
-            raise
-        except (QueueUnavailableError, asyncio.CancelledError):
-            click.echo(f"The request is {request_id}: repeat with --request-id {request_id}", err=True)
-            raise
+        stack.enter_context(_way_to_repeat(request_id, as_json=as_json))
+        receipt = await client.enqueue(
+            number,
+            itertools.chain(urls, listed),
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
+            durable=durable,
+            progress=progress,
+        )
     return await _finish_enqueue(client, receipt, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _way_to_repeat(request_id: str, *, as_json: bool) -> Generator[None]:
+    """Say what was taken, and under which id the call can be repeated, when it breaks off."""
+    try:
+        yield
+    except (QueueFullError, IncompleteError, NotDurableError) as exc:
+        if exc.receipt and as_json:
+            _print_json(_receipt_document(exc.receipt))
+        if exc.receipt:
+            click.echo(f"{exc.receipt.accepted} URLs were taken, as request {request_id}.", err=True)
+        raise
+    except (QueueUnavailableError, asyncio.CancelledError):
+        click.echo(f"The request is {request_id}: repeat with --request-id {request_id}", err=True)
+        raise
 
 
 async def _finish_enqueue(
@@ -243,7 +270,7 @@ def sites(*, as_json: bool) -> None:
 @json_option
 def failures(site_id: str | None, *, as_json: bool) -> None:
     """
-    List the URLs that ESA refused, and those whose end it did not tell.
+    List the URLs that ESA refused, that expired, or whose end it did not tell.
 
     Example: esa-preload failures --site 190007158391808 --json
     """
@@ -358,14 +385,16 @@ def requeue(site_id: str, *, as_json: bool) -> None:
     _run(do)
 
 
-def _run(act: Callable[[PreloadClient], Awaitable[int]]) -> None:
+def _run(act: Callable[[PreloadClient], Awaitable[int]], *, wait_for_redis: float = 0.0) -> None:
     from esa_preload.client import PreloadClient  # noqa: PLC0415 - keeps --help quick
     from esa_preload.environment import read_environment  # noqa: PLC0415
 
     environment = read_environment()
 
     async def with_client() -> int:
-        async with PreloadClient(environment.redis_url, namespace=environment.namespace) as client:
+        async with PreloadClient(
+            environment.redis_url, namespace=environment.namespace, wait_for_redis=wait_for_redis
+        ) as client:
             return await act(client)
 
     if code := asyncio.run(with_client()):

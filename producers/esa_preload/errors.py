@@ -41,11 +41,34 @@ class QueueFullError(EsaPreloadError):
 
 
 class QueueUnavailableError(EsaPreloadError):
-    """Redis cannot be used now: repeat the call with the same ``request_id``, which resumes where it stopped."""
+    """
+    Redis cannot be used now: repeat the call with the same ``request_id``, which resumes where it stopped.
 
-    def __init__(self, message: str, *, request_id: str | None = None, hint: str = "") -> None:
+    Attributes:
+        request_id: of the call that broke off.
+        receipt: what an enqueue had put in the queue for certain; the chunks on their way may be there as well.
+        is_outage: it may pass by itself. If not, somebody must act: memory, rights, a password.
+    """
+
+    def __init__(
+        self, message: str, *, request_id: str | None = None, hint: str = "", is_outage: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.request_id = request_id
+        self.receipt: Receipt | None = None
+        self.is_outage = is_outage
+
+
+class NotDurableError(EsaPreloadError):
+    """
+    The URLs are in the queue and will be submitted, but a crash of the server may lose them; ``receipt`` has the counts.
+
+    Put right what ``hint`` says and repeat the call with the same ``request_id``: it takes nothing twice, and waits again.
+    """
+
+    def __init__(self, message: str, *, receipt: Receipt | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.receipt = receipt
 
 
 class WaitTimeoutError(EsaPreloadError, TimeoutError):

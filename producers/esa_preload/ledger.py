@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    MasterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from esa_preload.durability import Doubt, run_durably
 from esa_preload.errors import (
     QueueFullError,
     QueueUnavailableError,
@@ -20,10 +30,11 @@ from esa_preload.errors import (
     UnsupportedRecordError,
 )
 from esa_preload.model import REQUEST_COUNTS, Failure, RequestStatus, SiteStatus
-from esa_preload.scripts import as_text, command, commands, load_script, run_script
+from esa_preload.patience import patiently
+from esa_preload.scripts import Reply, as_text, command, commands, load_script, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -34,7 +45,15 @@ END_REQUEST = load_script("end_request")
 SWITCH_SITE = load_script("switch_site")
 
 RECORD_VERSION = 1
+STEP_S = 15.0
+"""More than a connection and a reply may take: callers that share a pool connect one after the other, each with its own time-out."""
+
 _BLOCK = ["blocked_code", "blocked_hint", "blocked_until"]
+_OUTAGES = (ReadOnlyError, MasterDownError, TryAgainError)
+_OUTAGE_WORDS = ("NOREPLICAS", "BUSY ", "UNBLOCKED")
+"""A failover, or a script that holds the server up. Memory (OOM) and disk (MISCONF) are not among them: they need somebody."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +71,21 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """What became of one chunk; ``waiting_until`` when the site is known to wait."""
+    """
+    What became of one chunk.
+
+    Attributes:
+        waiting_until: when the site is known to wait.
+        is_sealed: the request is whole: every chunk that it was to have is in.
+        doubt: why a crash of the server may lose it, when it was to be durable.
+    """
 
     accepted: int
     merged: int
     duplicates: int
     waiting_until: datetime | None
+    is_sealed: bool = True
+    doubt: Doubt | None = None
 
 
 @contextlib.contextmanager
@@ -65,11 +93,18 @@ def redis_errors(request_id: str | None = None) -> Generator[None]:
     """Map what Redis raises to what the caller can do about it."""
     try:
         yield
+    except (AuthenticationError, AuthorizationError) as exc:
+        raise QueueUnavailableError(
+            f"Redis refused the login: {exc}",
+            request_id=request_id,
+            hint="check user and password in ESA_PRELOAD_REDIS_URL; then repeat the call with the same request_id",
+        ) from exc
     except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
         raise QueueUnavailableError(
-            f"Redis cannot be reached: {exc}",
+            f"Redis cannot be reached: {exc or f'no reply within {STEP_S:g} s'}",
             request_id=request_id,
             hint="check ESA_PRELOAD_REDIS_URL and that the server runs; then repeat the call with the same request_id",
+            is_outage=True,
         ) from exc
     except ResponseError as exc:
         message = str(exc)
@@ -79,18 +114,28 @@ def redis_errors(request_id: str | None = None) -> Generator[None]:
             f"Redis refused the command: {message}",
             request_id=request_id,
             hint="see the server's memory, role and access rights; then repeat the call with the same request_id",
+            is_outage=isinstance(exc, _OUTAGES) or message.startswith(_OUTAGE_WORDS),
         ) from exc
     except RedisError as exc:
         raise QueueUnavailableError(f"Redis failed: {exc}", request_id=request_id) from exc
 
 
 class Ledger:
-    """Accept chunks and tell the state of requests and sites. ``now_ms`` overrides the server's clock, in tests."""
+    """
+    Accept chunks and tell the state of requests and sites.
 
-    def __init__(self, redis: Redis, keys: Keys, *, now_ms: int | None = None) -> None:
+    Args:
+        now_ms: overrides the server's clock, in tests.
+        patience_s: how long each step waits for a Redis that is away.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, now_ms: int | None = None, patience_s: float = 0.0
+    ) -> None:
         self.redis = redis
         self.keys = keys
         self.now_ms = now_ms
+        self._patience_s = patience_s
 
     def __repr__(self) -> str:
         return f"<Ledger {self.keys.namespace}>"
@@ -99,10 +144,19 @@ class Ledger:
     def _now(self) -> str:
         return "" if self.now_ms is None else str(self.now_ms)
 
+    async def _ask(self, act: Callable[[], Awaitable[T]], request_id: str | None = None) -> T:
+        """Await *act*, which is safe to repeat, with our errors and our patience."""
+
+        async def once() -> T:
+            with redis_errors(request_id):
+                async with asyncio.timeout(STEP_S):
+                    return await act()
+
+        return await patiently(once, patience_s=self._patience_s)
+
     async def url_max_chars(self) -> int | None:
         """Return the longest URL that the workers take, or ``None`` when none has said so yet."""
-        with redis_errors():
-            value = await command(self.redis, "HGET", self.keys.settings, "url_max_chars")
+        value = await self._ask(lambda: command(self.redis, "HGET", self.keys.settings, "url_max_chars"))
         return None if value is None else int(value)
 
     async def accept(
@@ -114,6 +168,7 @@ class Ledger:
         digest: str = "",
         total: int | None = None,
         weight: int = 1,
+        durable: bool = False,
     ) -> Accepted:
         """
         Put one chunk into its lane; with *total*, seal the request once that many chunks are in.
@@ -127,6 +182,7 @@ class Ledger:
             digest: of the chunk's content.
             total: number of chunks of the request, once it is known.
             weight: URLs that each entry stands for: 1, but for a list in OSS (0 when its producer does not know).
+            durable: with *total*: wait until all of the request outlives a crash of the server, or tell the ``doubt``.
 
         Raises:
             RequestConflictError: the id is known with other content.
@@ -148,16 +204,23 @@ class Ledger:
             weight,
             *urls,
         )
-        with redis_errors(header.request_id):
-            kind, *rest = await run_script(self.redis, ACCEPT, self.keys.prefix, arguments)
+
+        async def act() -> tuple[Reply, Doubt | None]:
+            if durable:
+                return await run_durably(self.redis, ACCEPT, self.keys.prefix, arguments)
+            return await run_script(self.redis, ACCEPT, self.keys.prefix, arguments), None
+
+        (kind, *rest), doubt = await self._ask(act, header.request_id)
         match as_text(kind):
             case "ok":
-                accepted, merged, dropped, waits = (int(float(value)) for value in rest)
+                accepted, merged, dropped, waits, sealed = (int(float(value)) for value in rest)
                 return Accepted(
                     accepted=accepted,
                     merged=merged,
                     duplicates=dropped,
                     waiting_until=_moment(waits) if waits else None,
+                    is_sealed=sealed == 1,
+                    doubt=doubt,
                 )
             case "conflict":
                 raise RequestConflictError(
@@ -189,10 +252,10 @@ class Ledger:
         Raises:
             UnknownRequestError: no such request.
         """
-        with redis_errors(request_id):
-            reply = await run_script(
-                self.redis, END_REQUEST, self.keys.prefix, (self._now, request_id, "", how)
-            )
+        arguments = (self._now, request_id, "", how)
+        reply = await self._ask(
+            lambda: run_script(self.redis, END_REQUEST, self.keys.prefix, arguments), request_id
+        )
         if as_text(reply[0]) == "unknown":
             raise unknown_request(request_id)
         return int(reply[1]), int(reply[2])
@@ -210,8 +273,7 @@ class Ledger:
             UnknownSiteError: the site has never been seen.
         """
         arguments = (self._now, "" if site_id is None else site_id, what, reason)
-        with redis_errors():
-            reply = await run_script(self.redis, SWITCH_SITE, self.keys.prefix, arguments)
+        reply = await self._ask(lambda: run_script(self.redis, SWITCH_SITE, self.keys.prefix, arguments))
         if as_text(reply[0]) == "unknown":
             raise UnknownSiteError(
                 f"site {site_id} has never had a URL in namespace {self.keys.namespace}",
@@ -226,11 +288,11 @@ class Ledger:
         Raises:
             UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
         """
-        with redis_errors(request_id):
-            number = await command(self.redis, "GET", self.keys.request_number(request_id))
-            if number is None:
-                raise unknown_request(request_id)
-            record = await self._hash(self.keys.request(as_text(number)))
+        number_key = self.keys.request_number(request_id)
+        number = await self._ask(lambda: command(self.redis, "GET", number_key), request_id)
+        if number is None:
+            raise unknown_request(request_id)
+        record = await self._ask(lambda: self._hash(self.keys.request(as_text(number))), request_id)
         if not record:
             raise unknown_request(request_id)
         _check_version(record, f"request {request_id}")
@@ -243,8 +305,7 @@ class Ledger:
 
     async def site_ids(self) -> list[int]:
         """Return every site ever seen, the first seen first."""
-        with redis_errors():
-            members = await command(self.redis, "ZRANGE", self.keys.sites, 0, -1)
+        members = await self._ask(lambda: command(self.redis, "ZRANGE", self.keys.sites, 0, -1))
         return [int(member) for member in members]
 
     async def site_statuses(self) -> list[SiteStatus]:
@@ -260,64 +321,65 @@ class Ledger:
 
         While the account is blocked, so is every site.
         """
-        found: list[tuple[int, dict[str, str], int | None, int]] = []
         site_ids = await self.site_ids()
-        with redis_errors():
-            now_ms = self.now_ms or await self._server_now_ms()
-            account = {
-                name: as_text(value)
-                for name, value in zip(
-                    _BLOCK,
-                    await command(self.redis, "HMGET", self.keys.meta, *_BLOCK),
-                    strict=True,
+        return await self._ask(lambda: self._read_sites(site_ids))
+
+    async def _read_sites(self, site_ids: Sequence[int]) -> list[tuple[int, dict[str, str], int | None, int]]:
+        found: list[tuple[int, dict[str, str], int | None, int]] = []
+        now_ms = self.now_ms or await self._server_now_ms()
+        account = {
+            name: as_text(value)
+            for name, value in zip(
+                _BLOCK,
+                await command(self.redis, "HMGET", self.keys.meta, *_BLOCK),
+                strict=True,
+            )
+            if value is not None
+        }
+        for start in range(0, len(site_ids), 500):
+            some = site_ids[start : start + 500]
+            calls = [
+                call
+                for site_id in some
+                for call in (
+                    ("HGETALL", self.keys.site(site_id)),
+                    ("ZRANGE", self.keys.lanes(site_id), 0, -1),
                 )
-                if value is not None
-            }
-            for start in range(0, len(site_ids), 500):
-                some = site_ids[start : start + 500]
-                calls = [
-                    call
-                    for site_id in some
-                    for call in (
-                        ("HGETALL", self.keys.site(site_id)),
-                        ("ZRANGE", self.keys.lanes(site_id), 0, -1),
-                    )
-                ]
-                replies = await commands(self.redis, calls)
-                lanes = [
-                    (site_id, as_text(lane))
-                    for site_id, names in zip(some, replies[1::2], strict=True)
-                    for lane in names
-                ]
-                oldest = await self._oldest(lanes)
-                for site_id, record in zip(some, replies[0::2], strict=True):
-                    found.append((site_id, _text_hash(record) | account, oldest.get(site_id), now_ms))
+            ]
+            replies = await commands(self.redis, calls)
+            lanes = [
+                (site_id, as_text(lane))
+                for site_id, names in zip(some, replies[1::2], strict=True)
+                for lane in names
+            ]
+            oldest = await self._oldest(lanes)
+            for site_id, record in zip(some, replies[0::2], strict=True):
+                found.append((site_id, _text_hash(record) | account, oldest.get(site_id), now_ms))
         return found
 
     async def failure_entries(self, site_id: int, *, limit: int) -> list[tuple[str, dict[str, str]]]:
         """Return the entries of a site's failures, oldest first: id and fields."""
-        with redis_errors():
-            entries = await command(
-                self.redis, "XRANGE", self.keys.failures(site_id), "-", "+", "COUNT", limit
-            )
+        key = self.keys.failures(site_id)
+        entries = await self._ask(lambda: command(self.redis, "XRANGE", key, "-", "+", "COUNT", limit))
         return [(as_text(entry_id), _text_hash(fields)) for entry_id, fields in entries]
 
     async def forget_failures(self, site_id: int, entry_ids: Sequence[str]) -> None:
         """Remove entries of a site's failures."""
+        key = self.keys.failures(site_id)
         if entry_ids:
-            with redis_errors():
-                await command(self.redis, "XDEL", self.keys.failures(site_id), *entry_ids)
+            await self._ask(lambda: command(self.redis, "XDEL", key, *entry_ids))
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
-        """Return the URLs that ended as refused or unknown, newest last, at most *limit* a site."""
+        """Return the URLs that ended as refused, expired or unknown, newest last, at most *limit* a site."""
         found: list[Failure] = []
         for one in [site_id] if site_id is not None else await self.site_ids():
-            with redis_errors():
-                entries = await command(
-                    self.redis, "XREVRANGE", self.keys.failures(one), "+", "-", "COUNT", limit
-                )
+            entries = await self._newest_failures(one, limit)
             found += [_failure(one, _text_hash(fields)) for _, fields in reversed(entries)]
         return found
+
+    async def _newest_failures(self, site_id: int, limit: int) -> list[tuple[Any, Mapping[Any, Any]]]:
+        key = self.keys.failures(site_id)
+        return await self._ask(lambda: command(self.redis, "XREVRANGE", key, "+", "-", "COUNT", limit))
 
     async def _oldest(self, lanes: Sequence[tuple[int, str]]) -> dict[int, int]:
         replies = await commands(
@@ -395,7 +457,8 @@ def _failure(site_id: int, fields: Mapping[str, str]) -> Failure:
         url=fields["url"],
         site_id=site_id,
         reason=fields["reason"],
-        code=fields["code"],
+        # What expired was in no batch.
+        code=fields.get("code", ""),
         at=_moment(float(fields["at"])),
-        batch_id=fields["batch"],
+        batch_id=fields.get("batch", ""),
     )

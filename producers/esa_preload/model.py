@@ -191,7 +191,7 @@ class SiteStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A URL that ended as refused or unknown."""
+    """A URL that ended as refused, expired or unknown; what expired (reason ``expired``) has no code and no batch."""
 
     url: str
     site_id: int

@@ -4,13 +4,25 @@
 --       7 ms until expiry or '', 8 source, 9 chunk number or '' for none, 10 its digest,
 --       11 number of chunks in all or '' when not known yet, 12 URLs that each entry stands for (1, but for a list in OSS),
 --       13... urls (distinct, normalised, at most 1,000).
--- Returns: {'ok', accepted, merged, duplicates, waiting until ms or 0} | {'conflict', what differs} | {'full', pending, bound}
---        | {'lanes', bound} | {'ended', how}.
--- Repeating a chunk changes nothing and returns what it returned. O(urls).
+-- Returns: {'ok', accepted, merged, duplicates, waiting until ms or 0, 1 if sealed} | {'conflict', what differs} | {'full', pending, bound}
+--        | {'lanes', bound} | {'owners', bound} | {'ended', how}.
+-- Repeating a chunk changes nothing and returns what it returned. O(urls), and the bytes of the owners of those that are pending.
 local request_id, site, plan, lane, band = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local expires_in, source, number, digest, total = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local weight = tonumber(ARGV[12])
 local FIRST = 13
+
+-- Returns 1 once the request is sealed. Written again when it was: who waits for the disk waits for its own write only.
+local function seal(owner, key, sealed)
+  if total ~= '' and (sealed or call('HLEN', P .. 'chunks:' .. owner) == tonumber(total)) then
+    call('HSET', key, 'sealed', sealed or total)
+    if not sealed then account(owner, {}) end
+    sealed = total
+  end
+  if not sealed then return 0 end
+  call('ZREM', P .. 'open', owner)
+  return 1
+end
 
 local site_key = P .. 'site:' .. site
 local owner = call('GET', P .. 'request-id:' .. request_id)
@@ -33,14 +45,38 @@ if owner then
     if before then
       local was, accepted, merged, duplicates = string.match(before, '^(%S*) (%d+) (%d+) (%d+)$')
       if was ~= digest then return { 'conflict', 'chunk ' .. number } end
+      local sealed = seal(owner, key, r[7])
       local waits = tonumber(call('HGET', site_key, 'wait_until') or 0)
-      return { 'ok', tonumber(accepted), tonumber(merged), tonumber(duplicates), waits > now and waits or 0 }
+      return { 'ok', tonumber(accepted), tonumber(merged), tonumber(duplicates), waits > now and waits or 0, sealed }
     end
     if r[8] then return { 'ended', r[8] } end
     if r[7] then return { 'conflict', 'chunk ' .. number } end
   elseif r[8] and r[7] ~= total then
     return { 'ended', r[8] }
   end
+end
+
+local function is_long(value)
+  return #value > 2 * setting('owners_max')
+end
+
+local function is_owner(owners)
+  return owner and string.find(',' .. owners .. ',', ',' .. owner .. ',', 1, true)
+end
+
+-- Whether a URL has as many owners as are kept: ending it must stay a short script.
+local function is_crowded(value)
+  if not is_long(value) then return false end
+  local _, _, owners = parse_value(value)
+  return not is_owner(owners) and #read_owners(owners).live >= setting('owners_max')
+end
+
+-- Those who still want a URL, as they are stored, or how it ended. While the newest one wants it the others need no look, unless they
+-- are many.
+local function wanted_by(owners)
+  if not is_long(owners) and not ended(string.match(owners, '%d+$', -20)) then return owners end
+  local found = read_owners(owners)
+  return found.text, found.how
 end
 
 local count = #ARGV - FIRST + 1
@@ -60,6 +96,9 @@ if count > 0 then
   local pending = tonumber(call('HGET', site_key, 'pending') or 0)
   local bound = setting('max_pending_per_site')
   if more > 0 and pending + more > bound then return { 'full', pending, bound } end
+  for i = 1, count do
+    if values[i] and is_crowded(values[i]) then return { 'owners', setting('owners_max') } end
+  end
   local lanes = setting('max_lanes_per_site')
   if lane_is_new and not is_list(lane) and call('ZCARD', P .. 'lanes:' .. site) >= lanes then return { 'lanes', lanes } end
 end
@@ -96,16 +135,14 @@ if count > 0 then
       accepted = accepted + weight
     else
       local old_band, at, owners = parse_value(value)
-      local known_owners, repeated = read_owners(owners), false
-      for _, o in ipairs(known_owners.all) do repeated = repeated or o == owner end
-      if repeated then
+      if is_owner(owners) then
         duplicates = duplicates + 1
       else
         accepted = accepted + 1
         local into = old_band
-        local is_wanted = #known_owners.live > 0
-        if not is_wanted then -- nobody wants the old one any more: its work ends here and this one's begins
-          add(dropped, known_owners.how, 1)
+        local known_owners, how = wanted_by(owners)
+        if known_owners == '' then -- nobody wants the old one any more: its work ends here and this one's begins
+          add(dropped, how, 1)
           disordered = math.min(disordered, at)
           at, into = now, band
         else
@@ -116,7 +153,7 @@ if count > 0 then
           queued[#queued + 1] = url
           disordered = math.min(disordered, at)
         end
-        new_value = into .. string.format('%.0f', at) .. ':' .. (is_wanted and known_owners.text .. ',' or '') .. owner
+        new_value = into .. string.format('%.0f', at) .. ':' .. (known_owners == '' and '' or known_owners .. ',') .. owner
       end
     end
     seen[url] = true
@@ -147,9 +184,8 @@ if number ~= '' then
   call('ZADD', P .. 'open', text(now), owner)
 end
 
-if total ~= '' and call('HLEN', P .. 'chunks:' .. owner) == tonumber(total) then call('HSET', key, 'sealed', total) end
 account(owner, { accepted = accepted, merged = merged, duplicates = duplicates, pending = accepted })
-if call('HEXISTS', key, 'sealed') == 1 then call('ZREM', P .. 'open', owner) end
+local sealed = seal(owner, key, call('HGET', key, 'sealed'))
 
 if count > 0 then
   rearm_lane(site, lane, false)
@@ -157,4 +193,4 @@ if count > 0 then
   if due then arm(due) end
 end
 local waits = tonumber(call('HGET', site_key, 'wait_until') or 0)
-return { 'ok', accepted, merged, duplicates, waits > now and waits or 0 }
+return { 'ok', accepted, merged, duplicates, waits > now and waits or 0, sealed }

@@ -231,7 +231,7 @@ async def test_cancel_ends_what_is_pending_and_tells_what_flies(
 async def _cancelled_midway(client: PreloadClient) -> str:
     """Return the id of a request that was cancelled before its second chunk."""
     ledger = cast("Any", client)._ledger
-    header = await cast("Any", client)._header(SITE, None, "normal", None, "half", None)
+    header = cast("Any", client)._header(SITE, None, "normal", None, "half", None)
     await ledger.accept(replace(header), ["https://a.example/"], number=5, digest="x")
     await client.cancel("half")
     return "half"
