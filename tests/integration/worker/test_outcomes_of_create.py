@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,35 +11,14 @@ from esa_preload.scripts import command
 from esa_preload_worker.decisions import LIST_JOBS
 from esa_preload_worker.ledger import CREATE_JOB
 from esa_preload_worker.sandbox import BucketLimit, Credential, Fault, Sandbox, SandboxConfig
+from integration.worker.answers import ALWAYS, Logged, names, refusing, state_of
 from integration.worker.rig import SITE, Rig, rig, urls_of
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
     from redis.asyncio import Redis
 
     from esa_preload.model import RequestStatus
     from esa_preload_worker.sandbox.faults import FaultKind
-
-    Logged = list[MutableMapping[str, Any]]
-
-ALWAYS = 10**6
-
-
-def names(logged: Logged, prefix: str = "site.") -> list[str]:
-    """Return the names of the log lines that begin with *prefix*."""
-    return [str(entry["event"]) for entry in logged if str(entry["event"]).startswith(prefix)]
-
-
-def refusing(code: str, *, first: int = 1, operation: str = CREATE_JOB, status: int = 400) -> tuple[Fault]:
-    """Return a fault that refuses the first calls of an operation."""
-    return (Fault(kind="refuse", operation=operation, first=first, code=code, status=status),)
-
-
-async def state_of(worker: Rig, site_id: int = SITE) -> tuple[str, str]:
-    """Return the state of a site, and why."""
-    return next((s.state, s.reason) for s in await worker.client.sites() if s.site_id == site_id)
-
 
 # -- quota --------------------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ local function put_back(b, entries)
       local how = ended(owner)
       change(owner, 'in_flight', -weight)
       change(owner, how or 'pending', weight)
+      if how == 'expired' then call('HINCRBY', P .. 'meta', 'expired:' .. site, weight) end -- the next sweep reports them
       if how and is_list(b.lane) then change(owner, 'lists', -1) end
     end
     if #found.live == 0 then
