@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from esa_preload.errors import SettingsError
@@ -27,6 +29,11 @@ _DATABASE = re.compile(r"/?\d{0,5}")
 _UNKNOWN_PARAMETER = re.compile(r"unexpected keyword argument ('\w{1,64}')")
 _SUN_PATH_MAX = 107
 """Bytes that the path of a Unix socket may have on Linux."""
+
+_SENTINEL_PORT = 26379
+_SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password")
+_TLS_PARAMETERS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
+_WAIT_PARAMETERS = ("socket_timeout", "socket_connect_timeout")
 
 RETRIED_ERRORS = [RedisConnectionError, RedisTimeoutError, OSError]
 
@@ -55,6 +62,47 @@ def embedded_socket(directory: Path) -> Path:
             f"ESA_PRELOAD_REDIS_URL: {socket} is too long for a socket; choose a shorter directory"
         )
     return socket
+
+
+class _LeavesReplicas:
+    """Drops a connection to what became a replica: its name, or whoever stands before it, may lead to the new primary by now."""
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        base = cast("Any", super())
+        try:
+            return await base.read_response(*args, **kwargs)
+        except ReadOnlyError as exc:
+            await cast("Any", self).disconnect(nowait=True)
+            raise RedisConnectionError("the server is a replica and takes no writes") from exc
+
+
+class _TcpConnection(_LeavesReplicas, Connection):
+    pass
+
+
+class _TlsConnection(_LeavesReplicas, SSLConnection):
+    pass
+
+
+class _UnixConnection(_LeavesReplicas, UnixDomainSocketConnection):
+    pass
+
+
+_CONNECTIONS: dict[Any, Any] = {
+    Connection: _TcpConnection,
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _UnixConnection,
+}
+
+
+class _SentinelPool(SentinelConnectionPool):
+    """Closes with its own connections those to the sentinels, which redis-py leaves open."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 - as in the base class
+        await cast("Any", super()).disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in cast("Any", self).sentinel_manager.sentinels:
+                await sentinel.aclose()
 
 
 def client_options(*, retries: int = 2) -> dict[str, Any]:
@@ -92,7 +140,7 @@ def connect(
     directory = embedded_directory(redis_url)
     try:
         if directory is not None:
-            return redis_class(unix_socket_path=str(embedded_socket(directory)), **kwargs)
+            return _leaving_replicas(redis_class(unix_socket_path=str(embedded_socket(directory)), **kwargs))
         parts = _parse(redis_url)
         if parts.scheme == "redis+sentinel":
             return _connect_sentinel(parts, redis_class, kwargs)
@@ -125,7 +173,7 @@ def _connect_url(
         raise ValueError("no path of a socket")
     if parts.scheme != "unix" and not _DATABASE.fullmatch(parts.path):
         raise ValueError("the path is the number of a database")
-    client: Redis = cast("Any", redis_class).from_url(redis_url, **kwargs)
+    client = _leaving_replicas(cast("Any", redis_class).from_url(redis_url, **kwargs))
     try:
         cast(
             "Any", client.connection_pool
@@ -136,30 +184,67 @@ def _connect_url(
     return client
 
 
+def _leaving_replicas(client: Redis) -> Redis:
+    pool = cast("Any", client.connection_pool)
+    pool.connection_class = _CONNECTIONS[pool.connection_class]
+    return client
+
+
 def _connect_sentinel(parts: SplitResult, redis_class: type[Redis], kwargs: dict[str, Any]) -> Redis:
     credentials, _, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
     if not hosts or not service:
         raise ValueError("hosts and the name of the service are needed")
-    addresses: list[tuple[str, int]] = []
-    for host in hosts.split(","):
-        name, _, port = host.rpartition(":") if ":" in host else (host, "", "26379")
-        addresses.append((name, int(port)))
-    query = parse_qs(parts.query)
+    if not _DATABASE.fullmatch(database):
+        raise ValueError("the path is the service and the number of a database")
     username, _, password = credentials.partition(":")
     auth: dict[str, Any] = {"username": unquote(username) or None, "password": unquote(password) or None}
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    uses_tls = query.pop("tls", "0") in ("1", "true")
+    tls: dict[str, Any] = {"ssl": True} if uses_tls else {}
+    tls |= {name: query.pop(name) for name in _TLS_PARAMETERS if uses_tls and name in query}
+    waits = {name: _seconds(name, query.pop(name)) for name in _WAIT_PARAMETERS if name in query}
     sentinel_auth = {
-        key.removeprefix("sentinel_"): values[0]
-        for key, values in query.items()
-        if key.startswith("sentinel_")
+        name.removeprefix("sentinel_"): query.pop(name) for name in _SENTINEL_PARAMETERS if name in query
     }
-    tls = {"ssl": query.get("tls", ["0"])[0] in ("1", "true")}
-    timeouts = {"socket_connect_timeout": 3.0, "socket_timeout": 3.0}
-    sentinel = Sentinel(addresses, sentinel_kwargs={**timeouts, **sentinel_auth, **tls})  # type: ignore[no-untyped-call]
+    if query:
+        raise ValueError(f"unknown parameter {min(query)!r:.64}")
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        [_address(host) for host in hosts.split(",")],
+        sentinel_kwargs={
+            "socket_connect_timeout": 3.0,
+            "socket_timeout": 3.0,
+            **waits,
+            **sentinel_auth,
+            **tls,
+        },
+    )
     master: Redis = cast("Any", sentinel).master_for(
-        service, redis_class=redis_class, db=int(database or 0), **auth, **tls, **kwargs
+        service,
+        redis_class=redis_class,
+        connection_pool_class=_SentinelPool,
+        db=int(database or 0),
+        **auth,
+        **tls,
+        **kwargs | waits,
     )
     return master
+
+
+def _address(host: str) -> tuple[str, int]:
+    """Read ``host``, ``host:port``, ``[address]`` or ``[address]:port``."""
+    name, _, port = host.rpartition(":") if ":" in host.rpartition("]")[2] else (host, "", "")
+    is_bare = ":" not in name or (name[0], name[-1]) == ("[", "]")
+    if not name or not is_bare or (port and not port.isdecimal()):
+        raise ValueError("host or port; percent-encode what is special in the password")
+    return name.strip("[]"), int(port or _SENTINEL_PORT)
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{name} is in seconds") from None
 
 
 def describe(redis_url: str) -> str:
