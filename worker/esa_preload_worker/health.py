@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from esa_preload_worker.logs import get_logger
 
@@ -16,8 +16,13 @@ log = get_logger()
 
 ALIVE_S = 30.0
 """The loops of the process tick at least every few seconds; this long without one means that it is stuck."""
+QUIET_S = 2.0
+"""An outage is over when nothing has failed for this long: the last time-outs come in after the first replies."""
 POLL_S = 15.0
 """arq polls twenty times a second; this long without a poll means that no work is picked up."""
+
+Part = Literal["leases", "sweep", "queue"]
+"""What asks Redis again and again by itself. One that failed must have succeeded before an outage is over: a server may refuse some only."""
 
 
 class Health:
@@ -28,6 +33,9 @@ class Health:
         self._ticked_at = clock()
         self._polled_at: float | None = None
         self._down_since: float | None = None
+        self._failed_at = 0.0
+        self._failing: set[Part] = set()
+        self._error = ""
         self._has_credentials = True
         self.is_stopping = False
         self.sees_polls = True
@@ -41,17 +49,24 @@ class Health:
         """Note that arq came round to look for work."""
         self._polled_at = self._clock()
 
-    def redis_answered(self) -> None:
-        """Note that Redis answers; ends an outage."""
-        if self._down_since is not None:
-            log.info("redis.recovered", after_s=round(self._clock() - self._down_since, 3))
-            self._down_since = None
+    def redis_answered(self, part: Part) -> None:
+        """Note that *part* did what it asks of Redis; ends an outage when nothing else fails."""
+        self._failing.discard(part)
+        now = self._clock()
+        if self._down_since is None or self._failing or now - self._failed_at < QUIET_S:
+            return
+        log.info("redis.recovered", after_s=round(now - self._down_since, 3))
+        self._down_since = None
 
-    def redis_failed(self, error: BaseException) -> None:
-        """Note that Redis failed; begins an outage unless one is under way."""
+    def redis_failed(self, error: BaseException, part: Part | None = None) -> None:
+        """Note that Redis failed, or refused what *part* asks; begins an outage unless one is under way."""
+        self._failed_at = self._clock()
+        if part:
+            self._failing.add(part)
         if self._down_since is None:
-            self._down_since = self._clock()
-            log.error("redis.unavailable", error=type(error).__name__, message=str(error)[:300])
+            self._down_since = self._failed_at
+            self._error = type(error).__name__
+            log.error("redis.unavailable", error=self._error, message=str(error)[:300])
 
     def has_credentials(self) -> None:
         """Note that calls to ESA can be signed."""
@@ -65,13 +80,8 @@ class Health:
 
     @property
     def is_redis_up(self) -> bool:
-        """Whether Redis answered last."""
+        """Whether no outage is under way."""
         return self._down_since is None
-
-    @property
-    def down_s(self) -> float:
-        """Seconds for which Redis has not answered."""
-        return 0.0 if self._down_since is None else self._clock() - self._down_since
 
     def why_not_alive(self) -> str:
         """Return why the process should be restarted, or nothing."""
@@ -83,7 +93,7 @@ class Health:
         if self.is_stopping:
             return "stopping"
         if self._down_since is not None:
-            return "redis unavailable"
+            return f"redis unavailable: {self._error}"
         if self.sees_polls and (self._polled_at is None or self._clock() - self._polled_at > POLL_S):
             return "no poll of the queue"
         if not self._has_credentials:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import socket
@@ -13,13 +12,14 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from esa_preload.cancellation import heed_cancellation
 from esa_preload.connection import connect
 from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger, redis_errors, site_state
+from esa_preload_worker.check.environment import fingerprint_of
 from esa_preload_worker.esa import BlockedError, CredentialSource, EsaClient, credentials_from_env
 from esa_preload_worker.health import Health
 from esa_preload_worker.leases import Leases
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
     from types import TracebackType
 
+    from esa_preload_worker.health import Part
     from esa_preload_worker.settings import Settings
 
 log = get_logger()
@@ -44,6 +45,10 @@ SWEEP_TURN_MS = 3_000
 CREDENTIALS_S = 60.0
 STEP_S = 6.0
 """Longest round of a loop: a Redis that accepts and never answers must look like one that is away, and the process alive."""
+RENEWAL_S = 2.0
+"""A renewal has as long, at least, on whatever lease: half of it otherwise."""
+AGAIN_S = 0.5
+"""A loop that failed tries again so soon: a connection that died unnoticed must not cost the leases."""
 
 REDIS_FAILURES = (RedisError, OSError, QueueUnavailableError)
 
@@ -96,6 +101,8 @@ class Service:
             host=settings.ops_host,
             port=settings.ops_port,
         )
+        self._renewed_at: float | None = None
+        self._claims_from = 0.0
         self._stack = contextlib.AsyncExitStack()
 
     @property
@@ -108,7 +115,7 @@ class Service:
             stack.push_async_callback(self._redis.aclose)
             with start_errors():
                 await self._claim_namespace()
-                await self.ledger.publish(self.settings.published())
+                await self._publish()
             await self.refresh_snapshot()
             await stack.enter_async_context(self._esa)
             try:
@@ -127,8 +134,8 @@ class Service:
     async def run_loops(self) -> None:
         """Renew leases, sweep, and look at the credentials, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self.settings.lease / RENEWALS_A_LEASE, self.renew))
-            group.create_task(self._every(SWEEP_S, self._sweep))
+            group.create_task(self._every(self.settings.lease / RENEWALS_A_LEASE, self.renew, part="leases"))
+            group.create_task(self._every(SWEEP_S, self._sweep, part="sweep"))
             group.create_task(self._every(CREDENTIALS_S, self._check_credentials))
 
     async def refresh_snapshot(self) -> None:
@@ -167,33 +174,62 @@ class Service:
         return None if self.pump.is_at_work else stuck
 
     async def _claim_namespace(self) -> None:
-        fingerprint = hashlib.sha256(self.settings.endpoint_url.encode()).hexdigest()[:16]
+        fingerprint = fingerprint_of(self.settings.endpoint_url)
         if await self.ledger.claim_namespace(fingerprint) != fingerprint:
             raise SettingsError(
                 f"ESA_PRELOAD_NAMESPACE {self.settings.namespace} belongs to another ESA endpoint than {self.settings.endpoint_url}",
                 hint="one namespace is one account and endpoint: choose another ESA_PRELOAD_NAMESPACE",
             )
 
-    async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+    async def _publish(self) -> None:
+        try:
+            await self.ledger.publish(self.settings.published())
+        except OutOfMemoryError:
+            if not await self._reader.url_max_chars():
+                raise
+            # Only work makes room: what an earlier worker has published will do.
+            log.warning(
+                "worker.warning", message="Redis is out of memory: the settings could not be published"
+            )
+
+    async def _every(
+        self, seconds: float, step: Callable[[], Awaitable[None]], *, part: Part | None = None
+    ) -> None:
         while True:
+            pause_s = seconds
             try:
                 async with asyncio.timeout(STEP_S):
                     await step()
             except REDIS_FAILURES as exc:
-                self.health.redis_failed(exc)
+                self.health.redis_failed(exc, part)
+                pause_s = min(seconds, AGAIN_S)
             except Exception:  # an outermost loop: the next round may do
                 log.exception("worker.error", message="a round of the loops failed")
+            else:
+                if part:
+                    self.health.redis_answered(part)
             self.health.tick()
             heed_cancellation()
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(pause_s)
 
     async def renew(self) -> None:
-        """Renew the leases of what is held here, and note that Redis answers."""
-        claims = self.leases.claims()
+        """Renew the leases of what is held here."""
+        claims, lease_s = self.leases.claims(), self.settings.lease
         since = time.monotonic()
-        lost = await self.ledger.renew(self.worker_id, claims)
-        self.health.redis_answered()
+        # A dead connection is found out, and replaced, within a lease; a slow one has time for its greeting.
+        async with asyncio.timeout(min(STEP_S, max(RENEWAL_S, lease_s / 2))):
+            lost = await self.ledger.renew(self.worker_id, claims)
+        now = time.monotonic()
+        if self._renewed_at is not None and now - self._renewed_at > lease_s / 2:
+            self._claims_from = now + lease_s / 2
+        self._renewed_at = now
         self.leases.renewed(claims, lost, since=since)
+
+    async def let_owners_renew(self) -> None:
+        """Return when batches may be claimed: after an outage that may have cost leases, who lives renews before anybody claims."""
+        if self._renewed_at is None or time.monotonic() - self._renewed_at > self.settings.lease / 2:
+            await self.renew()
+        await asyncio.sleep(max(0.0, self._claims_from - time.monotonic()))
 
     async def _sweep(self) -> None:
         swept = await self.ledger.sweep(self.worker_id, turn_ms=SWEEP_TURN_MS)

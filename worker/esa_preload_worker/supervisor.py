@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
+from redis.exceptions import ResponseError
 
 from esa_preload.cancellation import end_tasks, heed_cancellation
 from esa_preload.connection import connect
@@ -32,6 +34,10 @@ POLL_DELAY_S = 0.02
 """What a wake-up waits for, at most, beside its time."""
 WAKE_KEPT_MS = 30 * 86_400_000
 RESTART_S = (0.2, 1.0)
+HEALTH_S = 5
+"""arq writes as often: what it reads may come from a server that takes no writes."""
+SUSPICION_S = 1.0
+"""So often, at most, arq writes out of turn to find out why nothing of what is due could be begun."""
 
 
 async def wake(ctx: dict[Any, Any]) -> int:
@@ -84,27 +90,53 @@ def worker_options(settings: Settings) -> dict[str, Any]:
         "keep_result": 0,
         "poll_delay": POLL_DELAY_S,
         "expires_extra_ms": WAKE_KEPT_MS,
-        "health_check_interval": 60,
+        "health_check_interval": HEALTH_S,
         "log_results": False,
     }
 
 
 class PollingWorker(Worker):
-    """An arq worker that tells the health of each of its polls."""
+    """An arq worker that tells the health of each of its polls, and begins nothing while the owners of batches renew."""
 
-    def __init__(self, *, health: Health, **options: Any) -> None:
+    def __init__(self, *, service: Service, **options: Any) -> None:
         super().__init__(**options)
-        self._health = health
+        self._service = service
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Begin what is due. When nothing could be begun, have arq write: it takes a refusal for another worker's turn."""
+        if not job_ids:
+            return
+        await self._service.let_owners_renew()
+        begun = len(self.tasks)
+        await super().start_jobs(job_ids)
+        is_stuck = len(self.tasks) == begun and self.job_counter < self.max_jobs
+        if is_stuck and time.time() - self._last_health_check > SUSPICION_S:
+            self._last_health_check = 0
+
+    async def finish_job(self, *args: Any, **kwargs: Any) -> None:
+        """Do what arq does after a job. It fails alone, and without a word: nothing waits for it when the worker ends meanwhile."""
+        try:
+            await super().finish_job(*args, **kwargs)
+        except REDIS_FAILURES as exc:
+            self._service.health.redis_failed(exc)
+
+    async def finish_failed_job(self, *args: Any, **kwargs: Any) -> None:
+        """As :meth:`finish_job`."""
+        try:
+            await super().finish_failed_job(*args, **kwargs)
+        except REDIS_FAILURES as exc:
+            self._service.health.redis_failed(exc)
 
     async def heart_beat(self) -> None:
-        """Note the poll, then do what arq does at each."""
+        """Do what arq does at each poll, and note it; a fresh worker's first one writes."""
         heed_cancellation()
-        self._health.polled()
-        if (
-            self.allow_pick_jobs and self.job_counter < self.max_jobs
-        ):  # else it came round without asking Redis
-            self._health.redis_answered()
+        wrote_at = self._last_health_check
         await super().heart_beat()
+        health = self._service.health
+        health.polled()
+        has_asked = self.allow_pick_jobs and self.job_counter < self.max_jobs
+        if has_asked or self._last_health_check != wrote_at:
+            health.redis_answered("queue")
 
 
 class Supervisor:
@@ -113,28 +145,40 @@ class Supervisor:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._worker: PollingWorker | None = None
+        self._substitutes: set[asyncio.Task[int]] = set()
 
     async def run(self) -> None:
         """Run until cancelled."""
-        health = self._service.health
-        while True:
-            try:
-                await self._run_one()
-            except REDIS_FAILURES as exc:
-                health.redis_failed(exc)
-            except Exception:  # the outermost loop around arq: whatever ended it, a fresh one follows
-                log.exception("worker.error", message="arq's worker ended; a fresh one follows")
-            heed_cancellation()
-            await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
-            await self._until_redis_is_back()
+        try:
+            while True:
+                is_refused = await self._run_one()
+                heed_cancellation()
+                await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
+                await self._until_redis_is_back()
+                if is_refused:
+                    self._work_without_arq()
+        finally:
+            await end_tasks(*self._substitutes)
 
-    async def _run_one(self) -> None:
+    async def _run_one(self) -> bool:
+        """Run an arq worker to its end; returns whether Redis refused what it wrote."""
+        health = self._service.health
+        try:
+            await self._run_arq()
+        except REDIS_FAILURES as exc:
+            health.redis_failed(exc, "queue")
+            return isinstance(exc, ResponseError)
+        except Exception:  # the outermost loop around arq: whatever ended it, a fresh one follows
+            log.exception("worker.error", message="arq's worker ended; a fresh one follows")
+        return False
+
+    async def _run_arq(self) -> None:
         service, pool = self._service, arq_pool(self._service.settings)
         self._worker = worker = PollingWorker(
-            health=service.health,
+            service=service,
             redis_pool=pool,
             handle_signals=False,
-            ctx={"pump": service.pump, "health": service.health},
+            ctx=self._ctx,
             **worker_options(service.settings),
         )
         worker.allow_pick_jobs = not service.pump.is_stopping
@@ -143,36 +187,46 @@ class Supervisor:
         finally:
             await self._close(worker, pool)
 
+    @property
+    def _ctx(self) -> dict[Any, Any]:
+        return {"pump": self._service.pump, "health": self._service.health}
+
     async def _until_redis_is_back(self) -> None:
-        """Wait for Redis; after an outage that may have cost leases wait longer, so that who lives renews before anybody claims."""
-        health, lease_s = self._service.health, self._service.settings.lease
+        service = self._service
         while True:
-            down_s = health.down_s
             try:
-                await self._service.renew()
+                await service.renew()
+                await service.let_owners_renew()
             except REDIS_FAILURES as exc:
-                health.redis_failed(exc)
-                heed_cancellation()
-                await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
-                continue
-            if down_s > lease_s / 2:
-                await asyncio.sleep(lease_s / 2)
-            return
+                service.health.redis_failed(exc)
+            else:
+                return
+            heed_cancellation()
+            await asyncio.sleep(random.uniform(*RESTART_S))  # noqa: S311 - jitter
+
+    def _work_without_arq(self) -> None:
+        """Do what wake-ups ask for: with its memory full, Redis refuses arq's writes, not our scripts. Only work makes room."""
+        self._substitutes = {task for task in self._substitutes if not task.done()}
+        if not self._substitutes and not self._service.pump.is_stopping:
+            slots = range(self._service.settings.max_jobs)
+            self._substitutes = {asyncio.create_task(wake(self._ctx)) for _ in slots}
 
     async def drain(self, grace_s: float) -> None:
         """Pick nothing more and wait until what runs has ended, *grace_s* at most."""
         worker = self._worker
         self._service.pump.is_stopping = True
-        if worker is None:
-            return
-        worker.allow_pick_jobs = False
-        if running := [task for task in worker.tasks.values() if not task.done()]:
+        running = {task for task in self._substitutes if not task.done()}
+        if worker is not None:
+            worker.allow_pick_jobs = False
+            running |= {task for task in worker.tasks.values() if not task.done()}
+        if running:
             await asyncio.wait(running, timeout=grace_s)
 
     @staticmethod
     async def _close(worker: Worker, pool: ArqRedis) -> None:
-        running = [task for task in worker.tasks.values() if not task.done()]
-        await end_tasks(*running)
+        await end_tasks(
+            *worker.tasks.values()
+        )  # also those that failed together with it: each would be logged
         with contextlib.suppress(*REDIS_FAILURES):
             async with asyncio.timeout(5):
                 await pool.aclose()

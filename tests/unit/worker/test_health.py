@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from esa_preload_worker.esa import BlockedError
-from esa_preload_worker.health import ALIVE_S, POLL_S, Health
+from esa_preload_worker.health import ALIVE_S, POLL_S, QUIET_S, Health
 from unit.worker.clock import Clock
 
 
@@ -30,17 +30,44 @@ def test_an_outage_is_two_lines_however_many_notice_it(health: Health, clock: Cl
         for _ in range(5):
             health.redis_failed(ConnectionError("refused"))
         clock.now_s += 7
-        assert (health.is_redis_up, health.down_s, health.why_not_ready()) == (False, 7, "redis unavailable")
+        assert not health.is_redis_up
+        assert health.why_not_ready() == "redis unavailable: ConnectionError"
         for _ in range(5):
-            health.redis_answered()
-        assert (health.is_redis_up, health.down_s, health.why_not_ready()) == (True, 0, "")
+            health.redis_answered("queue")
+        assert (health.is_redis_up, health.why_not_ready()) == (True, "")
     assert [entry["event"] for entry in logged] == ["redis.unavailable", "redis.recovered"]
     assert logged[1]["after_s"] == 7
 
 
-def test_a_poll_alone_does_not_end_an_outage(health: Health) -> None:
+def test_an_outage_ends_when_all_that_failed_succeeds(health: Health, clock: Clock) -> None:
+    """A server that is out of memory, or a replica, answers some and refuses the rest: no end, however much is answered."""
+    health.redis_failed(ConnectionError(), "sweep")
+    health.redis_failed(ConnectionError(), "queue")
+    clock.now_s += 60
+    health.redis_answered("leases")
+    health.redis_answered("queue")
+    assert not health.is_redis_up
+    health.redis_answered("sweep")
+    assert health.is_redis_up
+
+
+def test_an_outage_goes_on_while_something_fails(health: Health, clock: Clock) -> None:
+    """A job that fails now and then is the same outage, though what comes round by itself succeeds in between."""
+    with capture_logs() as logged:
+        for _ in range(3):
+            health.redis_failed(ConnectionError())
+            clock.now_s += QUIET_S / 2
+            health.redis_answered("queue")
+        assert not health.is_redis_up
+        clock.now_s += QUIET_S / 2
+        health.redis_answered("queue")
+    assert [entry["event"] for entry in logged] == ["redis.unavailable", "redis.recovered"]
+
+
+def test_a_poll_alone_does_not_end_an_outage(health: Health, clock: Clock) -> None:
     """arq comes round without asking Redis while all its slots are busy."""
     health.redis_failed(ConnectionError())
+    clock.now_s += QUIET_S
     health.polled()
     assert not health.is_redis_up
 
