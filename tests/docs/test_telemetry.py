@@ -77,7 +77,7 @@ def test_the_closed_sets_of_labels_are_those_of_the_code() -> None:
     sets: dict[str, set[str]] = {
         "refusal reasons": set(REFUSAL_REASONS),
         "block reasons": set(BLOCK_REASONS),
-        "outcomes": _outcomes(),
+        "outcomes": outcomes(),
         "operations": set(CALLED),
         "paced operations": set(PACED),
     }
@@ -85,7 +85,7 @@ def test_the_closed_sets_of_labels_are_those_of_the_code() -> None:
         assert set(code_spans(after(PAGE, f"set: {name}"))) == expected, name
 
 
-def _outcomes() -> set[str]:
+def outcomes() -> set[str]:
     """Return every outcome that the decisions give a settlement, as their source says."""
     found: set[str] = set()
     for name in ("decisions.py", "submit.py", "report.py"):
