@@ -62,7 +62,7 @@ def audit(
     Args:
         jobs: as the sandbox's control route returns them.
         stats: as the sandbox's control route returns them.
-        ended_otherwise: URL to ``refused`` or ``unknown``, for those that the queue names.
+        ended_otherwise: URL to ``refused``, ``unknown`` or ``expired``, for those that the queue names: all but some expired.
         sites: site to the URLs submitted and refused, by the queue's own totals.
     """
     verdict = Verdict()
@@ -124,15 +124,20 @@ def _audit_request(
     for end in ("refused", "unknown"):
         if otherwise[end] != counts[end]:
             verdict.odd.append(f"{request.request_id}: {counts[end]} {end}, but {otherwise[end]} by name")
-    wrong = [url for url in request.urls if planned.get(url) and ended_otherwise.get(url) == "refused"]
-    if wrong:
+    if otherwise["expired"] > counts["expired"]:
         verdict.odd.append(
-            f"{request.request_id}: {len(wrong)} refused URLs were planned, such as {wrong[0]}"
+            f"{request.request_id}: {counts['expired']} expired, but {otherwise['expired']} by name"
         )
+    for end in ("refused", "expired"):
+        wrong = [url for url in request.urls if planned.get(url) and ended_otherwise.get(url) == end]
+        if wrong:
+            verdict.odd.append(
+                f"{request.request_id}: {len(wrong)} {end} URLs were planned, such as {wrong[0]}"
+            )
     missing = [url for url in request.urls if not planned.get(url) and url not in ended_otherwise]
-    given_up = counts["expired"] + counts["cancelled"]
+    given_up = counts["expired"] + counts["cancelled"] - otherwise["expired"]
     if len(missing) > given_up:
-        # Which of them expired or were cancelled is not known by name.
+        # Which of them were cancelled is not known by name.
         verdict.lost.extend(missing[given_up:])
     elif len(missing) < given_up:
         verdict.odd.append(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 
 from chaos.books import Accepted, audit
-from chaos.logbook import read_logs
+from chaos.logbook import read_logs, recreated
 from chaos.machines import (
     Machine,
     SandboxProcess,
@@ -30,7 +30,7 @@ from chaos.troublemaker import ENDS_WELL, NO_REDIS, Crew, Troublemaker
 from chaos.troubles import troubles_of
 from esa_preload import PreloadClient, QueueUnavailableError
 from esa_preload.cancellation import end_tasks
-from waiting import wait_until
+from waiting import wait_until, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.25
 _SCRAPE_S = 0.7
 _PATIENCE_S = 60.0
+_FAULTS, _FAULTS_S = 15, 6.0
 # The list of refused URLs of a site is cut at 10,000.
 _FAILURES_MAX = 10_000
 
@@ -106,8 +107,12 @@ class Run:
             )
             background = [asyncio.create_task(maker.keep()), asyncio.create_task(self._count_recreated())]
             try:
+                for machine in self._machines[: options.workers]:
+                    await wait_until(machine.ops_url, timeout_s=_PATIENCE_S)
+                self._begun = time.monotonic()
                 await maker.run(troubles, self.clock)
                 accepted = await self._all_accepted(record, requests)
+                await self._enough_faults(sandbox)
                 await maker.calm()
                 self._note("faults and troubles end")
                 calm_s = self.clock()
@@ -186,6 +191,17 @@ class Run:
             )
         return record.read()[1]
 
+    async def _enough_faults(self, sandbox: SandboxProcess) -> None:
+        """Go on for a moment with faults where a short run, and ESA away for much of it, had next to none."""
+
+        async def look() -> bool:
+            _, faults = await sandbox.counts()
+            return sum(faults.values()) >= _FAULTS
+
+        if self._options.fault_rate:
+            with contextlib.suppress(AssertionError):  # the queue is empty
+                await wait_until_async(look, timeout_s=_FAULTS_S, every_s=_POLL_S)
+
     async def _count_recreated(self) -> None:
         """Read from the workers' metrics, until cancelled, what no log line and no book says."""
         known: dict[str, float] = {}
@@ -195,7 +211,7 @@ class Run:
                     if machine.exit_code is None and (url := machine.ops_url()):
                         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                             async with http.get(f"{url}/metrics") as reply:
-                                known[machine.name] = _recreated(await reply.text())
+                                known[machine.name] = recreated(await reply.text())
                 self.report.created_again = int(sum(known.values()))
                 await asyncio.sleep(_SCRAPE_S)
 
@@ -278,12 +294,5 @@ def _told(
     ]
 
 
-def _recreated(metrics: str) -> float:
-    for line in metrics.splitlines():
-        if line.startswith("esa_preload_reconciled_total{") and '"recreated"' in line:
-            return float(line.rpartition(" ")[2])
-    return 0.0
-
-
 def _end_of(reason: str) -> str:
-    return "unknown" if reason == "list_unreadable" else "refused"
+    return {"list_unreadable": "unknown", "expired": "expired"}.get(reason, "refused")

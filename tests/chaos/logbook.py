@@ -31,6 +31,14 @@ def read_logs(report: Report, machines: Iterable[Machine], batches_concerned: Co
     report.problems.extend(line for _, line in sorted(concerned))
 
 
+def recreated(metrics: str) -> float:
+    """Return how many jobs a worker created again, by its metrics."""
+    for line in metrics.splitlines():
+        if line.startswith("esa_preload_reconciled_total{") and '"recreated"' in line:
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
 def _count(report: Report, machine: Machine, event: dict[str, Any]) -> None:
     match event["event"]:
         case "batch.adopted":

@@ -102,10 +102,17 @@ class Machine:
         return self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
-def start_worker(name: str, *, redis_url: str, endpoint: str, directory: Path) -> Machine:
-    """Start one worker with the short settings of a run."""
-    settings = {f"ESA_PRELOAD_{key}": value for key, value in WORKER_SETTINGS.items()}
-    env = worker_environment(redis_url, endpoint, **settings)
+def start_worker(
+    name: str,
+    *,
+    redis_url: str,
+    endpoint: str,
+    directory: Path,
+    settings: Mapping[str, str] = WORKER_SETTINGS,
+) -> Machine:
+    """Start one worker, with the short settings of a run unless others are given."""
+    variables = {f"ESA_PRELOAD_{key}": value for key, value in settings.items()}
+    env = worker_environment(redis_url, endpoint, **variables)
     return Machine(name, [*_WORKER, "run"], env=env, log=directory / f"{name}.log")
 
 
@@ -278,8 +285,8 @@ class SandboxProcess:
 
     async def counts(self) -> tuple[int, dict[str, int]]:
         """Return the calls of all its lives, and its faults by kind."""
-        await self._keep_counts()
-        return self._calls.total(), dict(self._faults)
+        calls, faults = await self._counts()
+        return (self._calls + calls).total(), dict(self._faults + faults)
 
     @property
     def _life(self) -> Machine:
@@ -290,7 +297,11 @@ class SandboxProcess:
         (self._directory / "sandbox.config").write_text(json.dumps(self._config))
 
     async def _keep_counts(self) -> None:
+        calls, faults = await self._counts()
+        self._calls += calls
+        self._faults += faults
+
+    async def _counts(self) -> tuple[Counter[str], Counter[str]]:
         stats = cast("dict[str, Any]", await self.read("stats"))
-        for operation, codes in stats["calls"].items():
-            self._calls[operation] += sum(codes.values())
-        self._faults.update(stats["faults"])
+        calls = Counter({operation: sum(codes.values()) for operation, codes in stats["calls"].items()})
+        return calls, Counter(stats["faults"])

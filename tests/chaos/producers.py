@@ -52,11 +52,12 @@ class Request:
 
 
 def requests_of(dice: Random, *, urls: int, seconds: float, longest: int) -> list[Request]:
-    """Lay out requests of *urls* URLs in all, *longest* at most each, over *seconds*."""
+    """Lay out requests of *urls* URLs in all, *longest* at most each and most of them short, over *seconds*."""
     requests: list[Request] = []
     made = 0
     while made < urls:
-        count = min(urls - made, dice.randint(1, longest))
+        most = longest if dice.random() < 0.2 else max(1, longest // 8)
+        count = min(urls - made, dice.randint(1, most))
         number = len(requests)
         is_special = dice.random()
         requests.append(

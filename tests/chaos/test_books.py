@@ -54,6 +54,7 @@ def judged(
         ([job(*URLS, refused=URLS[2:])], {URLS[2]: "refused"}, {"submitted": 2, "refused": 1}),
         ([job(*URLS, refused=URLS[2:])], dict.fromkeys(URLS, "unknown"), {"unknown": 3}),
         ([job(*URLS[:2])], {}, {"submitted": 2, "expired": 1}),
+        ([job(*URLS[:2])], {URLS[2]: "expired"}, {"submitted": 2, "expired": 1}),
         ([job(URLS[1])], {}, {"submitted": 1, "cancelled": 2}),
     ],
 )
@@ -68,6 +69,8 @@ def test_lost() -> None:
     assert verdict.lost == [URLS[2]]
     assert judged([job(*URLS, plans=0)]).lost == list(URLS)
     assert judged([job(URLS[0])], ends={"submitted": 2, "expired": 1}).lost == [URLS[2]]
+    named = {URLS[1]: "expired"}
+    assert judged([job(URLS[0])], named=named, ends={"submitted": 2, "expired": 1}).lost == [URLS[2]]
 
 
 def test_deleted_with_its_plan() -> None:
@@ -94,6 +97,11 @@ def test_planned_twice() -> None:
             "refused URLs were planned",
         ),
         ({"ends": {"submitted": 2, "expired": 1}}, "only 0 were not planned"),
+        (
+            {"ends": {"submitted": 2, "expired": 1}, "named": {URLS[0]: "expired"}},
+            "expired URLs were planned",
+        ),
+        ({"named": {URLS[0]: "expired"}}, "0 expired, but 1 by name"),
         ({"accepted": 2}, "2 accepted"),
         ({"sites": (4, 0)}, "site 1"),
         ({"stats": {"jobs_forgotten": 1}}, "forgot"),

@@ -21,7 +21,7 @@ async def test_nothing_is_lost_and_nothing_planned_twice(*, kill_valkey: bool) -
     """
     seed = int(os.environ.get("ESA_PRELOAD_CHAOS_SEED", "1"))
     options = Options(
-        urls=2_000, seconds=9, trouble_every_s=0.75, seed=seed, kill_valkey=kill_valkey, drain_s=60
+        urls=1_500, seconds=7, trouble_every_s=0.6, seed=seed, kill_valkey=kill_valkey, drain_s=60
     )
     # Not pytest's own: the path of a Unix socket must be short.
     with tempfile.TemporaryDirectory(prefix="esap-chaos-") as directory:
