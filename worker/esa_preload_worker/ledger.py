@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -45,6 +46,9 @@ SWEEP = _script("sweep")
 
 DISK_TIMEOUT_MS = 3_000
 """A server that needs longer to write is in trouble: its claims wait for their lease."""
+
+_CANNOT_TELL = re.compile(r"unknown command|appendonly is disabled|no permissions")
+"""What WAITAOF answers where it is no use asking: too old a server, no append-only file, or no right to ask."""
 
 BatchState = Literal["sent", "uncertain", "created"]
 Verdict = Literal["submitted", "refused", "unknown", "pending"]
@@ -282,8 +286,11 @@ class WorkerLedger:
 
     async def claim_namespace(self, fingerprint: str) -> str:
         """Return the fingerprint on record, which is *fingerprint* when there was none."""
-        await command(self.redis, "HSETNX", self.keys.meta, "fingerprint", fingerprint)
-        return as_text(await command(self.redis, "HGET", self.keys.meta, "fingerprint"))
+        known = await command(self.redis, "HGET", self.keys.meta, "fingerprint")
+        if known is None:  # a server whose memory is full takes no more than is there
+            await command(self.redis, "HSETNX", self.keys.meta, "fingerprint", fingerprint)
+            known = await command(self.redis, "HGET", self.keys.meta, "fingerprint")
+        return as_text(known)
 
     async def take(self, *, token: str, pump: str, new_batch_id: str) -> Batch | Wait | None:
         """
@@ -327,11 +334,8 @@ class WorkerLedger:
             calls.append(("WAITAOF", 1, 0, DISK_TIMEOUT_MS))
         replies = await pipelined(self.redis, calls, raise_on_error=False)
         on_disk = replies.pop() if self._waits_for_disk else None
-        if isinstance(on_disk, ResponseError):
-            self._waits_for_disk, on_disk = (
-                False,
-                None,
-            )  # too old a server, or one without an append-only file
+        if isinstance(on_disk, ResponseError) and _CANNOT_TELL.search(str(on_disk)):
+            on_disk = None  # asked again at the next claim: a failover may lead to a server that can
         if any(isinstance(reply, NoScriptError) for reply in replies):
             for script, _ in steps:
                 await command(self.redis, "SCRIPT", "LOAD", script.text)

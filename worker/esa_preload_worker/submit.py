@@ -260,10 +260,13 @@ class Submitter:
             if batch.state == "created" or wait_ms:
                 await self._turn(CREATE_PLANS, first_wait_ms=wait_ms)
                 noted_ms = 0
+            took_ms = 0
             while now_ms() - noted_ms > decisions.NOTE_HOLDS_MS:
-                # It stood still, or Redis did: whoever takes the batch over counts from the note.
-                noted_ms = now_ms()
+                # It stood still, or Redis did: whoever takes the batch over counts from the note. A slow Redis is allowed for.
+                begun_ms = now_ms()
+                noted_ms = begun_ms + took_ms
                 await self._note_plan(batch, job, noted_ms)
+                took_ms = now_ms() - begun_ms
             self._leases.check(batch)
             operation, sent_ms = CREATE_PLANS, now_ms()
             order = decisions.order_plan(
