@@ -297,6 +297,11 @@ class Ledger:
             raise unknown_request(request_id)
         _check_version(record, f"request {request_id}")
         counts = {name: int(record.get(name, 0)) for name in REQUEST_COUNTS}
+        can_expire = "ended" not in record and "done_at" not in record and "expires_at" in record
+        if can_expire and float(record["expires_at"]) <= await self._now_ms(request_id):
+            # No claim takes them any more; whichever script meets the request next writes it down.
+            counts["expired"], counts["pending"] = counts["expired"] + counts["pending"], 0
+            record |= {"sealed": ""}
         open_lists = int(record.get("lists", 0))
         done = "sealed" in record and counts["pending"] == counts["in_flight"] == open_lists == 0
         return RequestStatus(
@@ -391,6 +396,11 @@ class Ledger:
                 at_ms = int(float(at))
                 oldest[site_id] = min(at_ms, oldest[site_id]) if site_id in oldest else at_ms
         return oldest
+
+    async def _now_ms(self, request_id: str) -> int:
+        if self.now_ms is not None:
+            return self.now_ms
+        return await self._ask(self._server_now_ms, request_id)
 
     async def _server_now_ms(self) -> int:
         seconds, micros = await command(self.redis, "TIME")

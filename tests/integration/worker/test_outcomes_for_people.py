@@ -207,3 +207,23 @@ async def test_expired_urls_count_the_same_in_the_ledger_and_the_metric(worker: 
     assert swept == 3
     await asyncio.sleep(0)
     assert as_text(await command(redis, "HGET", keys.site(SITE), "expired")) == "3"
+
+
+async def test_what_is_over_shows_as_expired_without_any_worker(worker: Rig) -> None:
+    """No worker runs: the status says that the time is over and the request done, and a worker that comes late agrees."""
+    request = await worker.enqueue(urls_of(3), expires_in=0.3)
+    status = await worker.client.status(request)
+    assert (status.state, status.pending) == ("active", 3)
+
+    async def is_over() -> bool:
+        return (await worker.client.status(request)).state == "done"
+
+    await wait_until_async(is_over)
+    seen = await worker.client.status(request)
+    assert (seen.pending, seen.expired) == (0, 3)
+    number = as_text(await command(worker.ledger.redis, "GET", worker.ledger.keys.request_number(request)))
+    written = await command(worker.ledger.redis, "HGET", worker.ledger.keys.request(number), "expired")
+    assert written is None, "nobody has met it yet"
+    await worker.pump.run()
+    assert await worker.client.status(request) == seen
+    assert not worker.sandbox.jobs()
