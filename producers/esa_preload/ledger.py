@@ -49,6 +49,7 @@ STEP_S = 15.0
 """More than a connection and a reply may take: callers that share a pool connect one after the other, each with its own time-out."""
 
 _BLOCK = ["blocked_code", "blocked_hint", "blocked_until"]
+_LOGIN = (AuthenticationError, AuthorizationError)
 _OUTAGES = (ReadOnlyError, MasterDownError, TryAgainError)
 _OUTAGE_WORDS = ("NOREPLICAS", "BUSY ", "UNBLOCKED")
 """A failover, or a script that holds the server up. Memory (OOM) and disk (MISCONF) are not among them: they need somebody."""
@@ -93,18 +94,15 @@ def redis_errors(request_id: str | None = None) -> Generator[None]:
     """Map what Redis raises to what the caller can do about it."""
     try:
         yield
-    except (AuthenticationError, AuthorizationError) as exc:
-        raise QueueUnavailableError(
-            f"Redis refused the login: {exc}",
-            request_id=request_id,
-            hint="check user and password in ESA_PRELOAD_REDIS_URL; then repeat the call with the same request_id",
-        ) from exc
     except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+        # redis-py wraps what it meets while it connects.
+        is_login = isinstance(exc, _LOGIN) or isinstance(exc.__cause__, _LOGIN)
+        why = str(exc) or f"no reply within {STEP_S:g} s"
         raise QueueUnavailableError(
-            f"Redis cannot be reached: {exc or f'no reply within {STEP_S:g} s'}",
+            f"Redis refused the login: {why}" if is_login else f"Redis cannot be reached: {why}",
             request_id=request_id,
             hint="check ESA_PRELOAD_REDIS_URL and that the server runs; then repeat the call with the same request_id",
-            is_outage=True,
+            is_outage=not is_login,
         ) from exc
     except ResponseError as exc:
         message = str(exc)
