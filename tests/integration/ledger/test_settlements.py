@@ -371,6 +371,40 @@ async def test_a_blocked_account_is_probed_by_one_batch_of_all(ledger: LedgerDri
     assert isinstance(await ledger.take(), Batch)
 
 
+async def test_a_probe_is_small_and_what_follows_is_not(ledger: LedgerDriver) -> None:
+    """A refusal of the whole costs a probe 19 calls at most, not 199; once one gets through, batches are full again."""
+    await ledger.accept(urls(400))
+    block = Block(scope="site", code="InvalidParameter", probe_ms=60_000)
+    taken = await ledger.take_batch()
+    assert len(taken.urls) == 100
+    await ledger.settle(taken, Settlement(what="end", outcome="blocked", verdict="pending", block=block))
+    for _ in range(3):
+        ledger.advance(60_000)
+        probe = await ledger.take_batch()
+        assert len(probe.urls) == 10
+        assert await split_down(ledger, probe, lambda _: True) == ({}, 19)
+        assert "blocked_code" in await ledger.hash(KEYS.site(1))
+    ledger.advance(60_000)
+    probe = await ledger.take_batch()
+    assert len(probe.urls) == 10
+    assert (await ledger.settle(probe)).resumed
+    assert [len(batch.urls) for batch in await ledger.drain()] == [100, 100, 100, 90]
+
+
+async def test_a_probe_of_the_account_is_small_too(ledger: LedgerDriver) -> None:
+    """Whatever site it is of; the first job lets full batches go on."""
+    await ledger.accept(urls(300), site=2)
+    block = Block(scope="account", code="InvalidAccessKeyId", probe_ms=60_000)
+    await ledger.settle(
+        await ledger.take_batch(), Settlement(what="end", outcome="blocked", verdict="pending", block=block)
+    )
+    ledger.advance(60_000)
+    probe = await ledger.take_batch()
+    assert len(probe.urls) == 10
+    await ledger.workers.record_job(probe, job_id="j", job={}, plan_follows=False)
+    assert len((await ledger.take_batch()).urls) == 100
+
+
 # --- claims
 
 

@@ -66,10 +66,18 @@ end
 -- 2. A batch of the next site, when Create may be called.
 local look_at_most = 2000 -- entries a call, when most belong to nobody any more
 
+-- While its site or the account is blocked, a batch only finds out whether it still is. Few URLs, since a refusal of the
+-- whole is taken apart down to single URLs: 2n - 1 calls.
+local PROBE_URLS = 10
+local function most_urls(site)
+  local is_probe = call('HEXISTS', P .. 'site:' .. site, 'blocked_code') + call('HEXISTS', P .. 'meta', 'blocked_code') > 0
+  return math.min(batch_max_urls(), is_probe and PROBE_URLS or INF)
+end
+
 local function claim(site, lane)
   local id = site .. ':' .. lane
   local urls_key = P .. 'urls:' .. id
-  local most, most_bytes = batch_max_urls(), setting('batch_max_bytes')
+  local most, most_bytes = most_urls(site), setting('batch_max_bytes')
   local lengths, urls, members, counts, touched = {}, {}, {}, {}, {}
   local bytes, is_exact, oldest, raw, gone, full = 0, false, INF, 0, 0, false
   local weight = weight_of(site, lane)
