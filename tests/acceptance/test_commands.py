@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from processes import Finished, environment, finish
+from esa_preload import PreloadClient, UnknownRequestError
+from esa_preload.connection import connect
+from esa_preload.keys import Keys
+from esa_preload.scripts import command
+from esa_preload_worker.embedded import ValkeyProcess
+from processes import Finished, environment, finish, started
+from waiting import wait_until_async
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -281,3 +290,76 @@ async def test_every_command_has_help_with_an_example() -> None:
         shown = await finish("esa-preload", name, "--help", env=environment())
         assert shown.code == 0
         assert f"Example: esa-preload {name}" in " ".join(shown.out.split())
+
+
+async def test_a_durable_enqueue_says_what_is_wrong_with_the_server(tmp_path: Path) -> None:
+    """Without a file or replica: exit 1, the receipt and the hint; with the file: exit 0 and the same receipt."""
+    server = ValkeyProcess(tmp_path, socket=tmp_path / "v.sock")
+    server.start(30)
+    url = f"unix://{tmp_path / 'v.sock'}"
+    call = ("enqueue", "--site", SITE, "--durable", "--request-id", "r", "--json", "https://a.example/")
+    env = environment(ESA_PRELOAD_REDIS_URL=url)
+    try:
+        redis = connect(url)
+        await command(redis, "CONFIG", "SET", "appendonly", "no")
+        doubtful = await finish("esa-preload", *call, env=env)
+        assert (doubtful.code, doubtful.json()["accepted"]) == (1, 1)
+        assert "a crash of Redis may lose it" in clean(doubtful)
+        assert "appendonly yes" in doubtful.err
+        await command(redis, "CONFIG", "SET", "appendonly", "yes")
+        await redis.aclose()
+        durable = await finish("esa-preload", *call, env=env)
+        assert (durable.code, durable.err, durable.json()) == (0, "", doubtful.json())
+    finally:
+        server.kill()
+
+
+async def test_an_enqueue_waits_for_redis_when_told_to(tmp_path: Path) -> None:
+    """Redis is started after the command was: the URLs are in. Without a Redis it ends with 3 when the time is over."""
+    url = f"unix://{tmp_path / 'v.sock'}"
+    env = environment(ESA_PRELOAD_REDIS_URL=url)
+    call = ("enqueue", "--site", SITE, "--json", "https://a.example/", "--wait-for-redis")
+    begun = time.monotonic()
+    late = await finish("esa-preload", *call, "0.5", env=env)
+    assert (late.code, "Redis cannot be reached" in clean(late)) == (3, True)
+    assert "--request-id" in late.err
+    assert time.monotonic() - begun > 0.5
+    server = ValkeyProcess(tmp_path, socket=tmp_path / "v.sock")
+    waiting = asyncio.create_task(finish("esa-preload", *call, "60", env=env))
+    try:
+        await asyncio.to_thread(server.start, 30)
+        done = await waiting
+        assert (done.code, done.json()["accepted"]) == (0, 1)
+    finally:
+        server.kill()
+
+
+async def test_a_command_that_is_killed_again_and_again_takes_nothing_twice(
+    env: dict[str, str], redis: Redis, tmp_path: Path
+) -> None:
+    """Ten SIGKILLs, each when some more chunks are in; the run that lives ends with every URL counted once."""
+    urls = tmp_path / "urls.txt"
+    urls.write_text("".join(f"https://a.example/{number}\n" for number in range(20_000)))
+    call = ("enqueue", "--site", SITE, "--file", str(urls), "--request-id", "r", "--json")
+    kills = 0
+    async with PreloadClient(redis, namespace="t") as client:
+        for enough in range(0, 20_000, 2_000):
+            async with started("esa-preload", *call, env=env) as running:
+
+                async def is_far_enough(enough: int = enough, process: Process = running.process) -> bool:
+                    try:
+                        return process.returncode is not None or (await client.status("r")).accepted > enough
+                    except UnknownRequestError:
+                        return False
+
+                await wait_until_async(is_far_enough, every_s=0.001)
+                kills += running.process.returncode is None
+        assert kills >= 5
+        done = await finish("esa-preload", *call, env=env)
+        assert (done.code, done.json()["accepted"], done.json()["duplicates"]) == (0, 20_000, 0)
+        status = await client.status("r")
+        assert (status.accepted, status.pending, status.merged) == (20_000, 20_000, 0)
+        assert await command(redis, "HLEN", Keys("t").urls(int(SITE), "")) == 20_000
+        assert await command(redis, "EXISTS", "esa-preload:t:open") == 0
+        assert await client.cancel("r") == (20_000, 0)
+        assert (await client.status("r")).state == "done"
