@@ -31,7 +31,7 @@ PREFIX = re.compile(r"esa-preload:[^:]+:")
 WORK = re.compile(r"urls:.*|batch:.*|open")
 """URLs that are pending or in flight, and requests of which more may come."""
 
-WAKE_UPS = re.compile(r"queue|waiters|workers")
+WAKE_UPS = re.compile(r"queue|waiters|workers|dropping")
 """What the next worker that looks takes away."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -43,6 +44,9 @@ SETTLE = _script("settle")
 PACE = _script("pace")
 RENEW = _script("renew")
 SWEEP = _script("sweep")
+
+SWEEP_STEPS = 4
+"""Steps of a sweep, while more is to be done: a thousand requests and four thousand URLs a second, in steps that hold nobody up."""
 
 DISK_TIMEOUT_MS = 3_000
 """A server that needs longer to write is in trouble: its claims wait for their lease."""
@@ -398,12 +402,19 @@ class WorkerLedger:
         return {as_text(batch_id) for batch_id in reply}
 
     async def sweep(self, worker: str, *, turn_ms: int) -> Swept:
-        """Repair from the ledger alone what a crash, an outage or arq dropped; a turn lasts *turn_ms*."""
-        reply = await run_script(self.redis, SWEEP, self.keys.prefix, (self._now, worker, turn_ms))
-        if as_text(reply[0]) != "ok":
-            return Swept(mine=False)
-        expired = {int(site): int(urls) for site, urls in zip(reply[3::2], reply[4::2], strict=True)}
-        return Swept(mine=True, sealed_requests=int(reply[1]), armed=int(reply[2]), expired=expired)
+        """Repair from the ledger alone what a crash, an outage or arq dropped, in some short steps; a turn lasts *turn_ms*."""
+        sealed, armed, expired = 0, 0, Counter[int]()
+        for _ in range(SWEEP_STEPS):
+            reply: Reply = await run_script(self.redis, SWEEP, self.keys.prefix, (self._now, worker, turn_ms))
+            if as_text(reply[0]) != "ok":
+                return Swept(mine=False, sealed_requests=sealed, armed=armed, expired=expired)
+            sealed += int(reply[2])
+            armed += int(reply[3])
+            for site, urls in zip(reply[4::2], reply[5::2], strict=True):
+                expired[int(site)] += int(urls)
+            if not int(reply[1]):
+                break
+        return Swept(mine=True, sealed_requests=sealed, armed=armed, expired=expired)
 
     async def rates(self, operations: Sequence[str]) -> dict[str, OperationRate]:
         """Return the pace of each operation that has one yet."""

@@ -9,6 +9,7 @@
 --   ring                zset    site -> ms from which it may be claimed: served sites go to the back
 --   lanes:<s>           zset    lane -> ms at which it falls due
 --   lane:<s>:<l>        hash    newest, bytes, floor, oldest, and weight of a lane that is one list in OSS
+--   dropping            zset    '<s>:<l>' of lanes with URLs that nobody wants any more -> ms of the last walk
 --   urls:<s>:<l>        hash    url -> '<band><accepted ms>:<owner>[,<owner>...]'
 --   band:<s>:<l>:<b>    list    urls, oldest first; an entry whose url is gone or moved to another band is stale
 --   request:<n>         hash    a request and its counts; request-id:<id> -> n; chunks:<n> hash number -> result
@@ -17,7 +18,7 @@
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
 --   parts:<s>           list    parts of split batches of a site that wait for their turn
 --   rate:<op>           hash    pace and cooldown of an operation; 'endpoint' is the circuit
---   failures:<s>        stream  urls that ended as refused or unknown
+--   failures:<s>        stream  urls that ended as refused, unknown or expired
 --   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
 local P = KEYS[1]
 local call = redis.call
@@ -37,6 +38,7 @@ local DEFAULTS = {
   batch_max_urls = 100, batch_max_bytes = 65536, batch_max_age_ms = 60000, batch_quiet_ms = 5000,
   max_pending_per_site = 1000000, max_lanes_per_site = 100, site_concurrency = 4, request_ttl_ms = 604800000,
   lease_ms = 10000, rate_initial = 5, rate_min = 0.1, rate_max = 100, failures_max = 10000, open_ttl_ms = 3600000,
+  owners_max = 10000,
 }
 local function setting(name)
   if not settings_cache then
@@ -131,7 +133,7 @@ end
 local function forget_lane(site, lane)
   local id = site .. ':' .. lane
   call('ZREM', P .. 'lanes:' .. site, lane)
-  call('DEL', P .. 'lane:' .. id, P .. 'band:' .. id .. ':0', P .. 'band:' .. id .. ':1', P .. 'band:' .. id .. ':2')
+  call('UNLINK', P .. 'lane:' .. id, P .. 'band:' .. id .. ':0', P .. 'band:' .. id .. ':1', P .. 'band:' .. id .. ':2')
 end
 
 -- Put the lane where it belongs among the site's lanes.
@@ -220,15 +222,25 @@ local function account_site(site, changes)
   end
 end
 
--- End what a request has pending; what is in flight goes on. Lanes drop its URLs when they meet them. Returns the URLs ended.
+-- A lane holds URLs that perhaps nobody wants any more: sweeps walk over it, from its start once more when they are at it already.
+local function note_unwanted(site, lane)
+  local id = site .. ':' .. lane
+  call('ZADD', P .. 'dropping', 'NX', text(now), id)
+  if call('HEXISTS', P .. 'lane:' .. id, 'drop_cursor') == 1 then call('HSET', P .. 'lane:' .. id, 'drop_again', 1) end
+end
+
+-- End what a request has pending; what is in flight goes on. Claims and sweeps drop its URLs when they meet them. Returns the
+-- URLs ended.
 local function end_owner(owner, how)
   local key = P .. 'request:' .. owner
-  local pending = tonumber(call('HGET', key, 'pending') or 0)
+  local r = call('HMGET', key, 'pending', 'site', 'lane', 'lists')
+  local pending = tonumber(r[1] or 0)
   call('ZREM', P .. 'expiring', owner)
   call('ZREM', P .. 'open', owner)
   call('HSET', key, 'ended', how, 'sealed', call('HLEN', P .. 'chunks:' .. owner))
+  if pending > 0 or tonumber(r[4] or 0) > 0 then note_unwanted(r[2], r[3]) end
   if how == 'expired' and pending > 0 then -- the next sweep reports them
-    call('HINCRBY', P .. 'meta', 'expired:' .. call('HGET', key, 'site'), pending)
+    call('HINCRBY', P .. 'meta', 'expired:' .. r[2], pending)
   end
   account(owner, { pending = -pending, [how] = pending })
   return pending
@@ -254,22 +266,45 @@ local function ended(owner)
   return state
 end
 
--- Who of `owners` still wants the URL: all, live (as lists), text (the live ones as they are stored), and how the last one ended,
--- which counts when none is live. Most URLs of a batch have the same owners, so each list is read once a script.
+-- Who of `owners` still wants the URL: all, live (as lists), text (the live ones as they are stored), and how it ends when none is
+-- live: as expired when time took it from anybody. Most URLs of a batch have the same owners, so each list is read once a script.
 local owners_cache = {}
 local function read_owners(owners)
   local found = owners_cache[owners]
   if not found then
     found = { all = {}, live = {} }
     for owner in string.gmatch(owners, '%d+') do
+      local how = ended(owner)
       found.all[#found.all + 1] = owner
-      found.how = ended(owner)
-      if not found.how then found.live[#found.live + 1] = owner end
+      if not how then
+        found.live[#found.live + 1] = owner
+      elseif found.how ~= 'expired' then
+        found.how = how
+      end
     end
     found.text = table.concat(found.live, ',')
     owners_cache[owners] = found
   end
   return found
+end
+
+-- What did not get through, by name, for people and for `requeue`.
+local failures_kept = {}
+local function note_failure(site, lane, url, state, reason, code, batch)
+  local key = P .. 'failures:' .. site
+  call('XADD', key, 'MAXLEN', '~', setting('failures_max'), '*', 'url', url, 'state', state, 'reason', reason or '',
+    'code', code or '', 'at', text(now), 'batch', batch, 'lane', lane)
+  if failures_kept[key] then return end
+  failures_kept[key] = true
+  call('PEXPIRE', key, string.format('%.0f', setting('request_ttl_ms')))
+end
+
+-- A URL that nobody wants any more has left its lane: add to `sums` how its work ended.
+local function drop(site, lane, url, owners, weight, sums)
+  local how = read_owners(owners).how
+  add(sums, how, weight)
+  if is_list(lane) then account(owners, { lists = -1 }) end
+  if how == 'expired' then note_failure(site, lane, url, how, how, '', '') end
 end
 
 local function readable(version, what)

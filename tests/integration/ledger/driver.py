@@ -179,7 +179,7 @@ class Snapshot:
     hashes: dict[str, dict[str, str]] = field(default_factory=dict[str, "dict[str, str]"])
     lists: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
     sorted_sets: dict[str, dict[str, float]] = field(default_factory=dict[str, "dict[str, float]"])
-    streams: set[str] = field(default_factory=set[str])
+    streams: dict[str, list[dict[str, str]]] = field(default_factory=dict[str, "list[dict[str, str]]"])
     ttl_ms: dict[str, int] = field(default_factory=dict[str, int])
 
     def under(
@@ -235,7 +235,7 @@ async def read_all(redis: Redis) -> Snapshot:
         "hash": ("HGETALL", ()),
         "list": ("LRANGE", ("0", "-1")),
         "zset": ("ZRANGE", ("0", "-1", "WITHSCORES")),
-        "stream": ("XLEN", ()),
+        "stream": ("XRANGE", ("-", "+")),
     }
     kinds = [as_text(kind) for kind in facts[0::2]]
     values = await commands(
@@ -258,7 +258,7 @@ async def read_all(redis: Redis) -> Snapshot:
                 )
                 found.sorted_sets[name] = {as_text(member): float(score) for member, score in pairs}
             case _:
-                found.streams.add(name)
+                found.streams[name] = [text_hash(fields) for _, fields in value]
     return found
 
 

@@ -243,6 +243,38 @@ class LedgerMachine(RuleBasedStateMachine):
         expected = 0 if request.ended or request.is_done else self.model.end_request(request, "cancelled")
         assert ended == expected
 
+    @precondition(lambda self: any(self.model.failures.values()))
+    @rule(pick=picks, limit=st.sampled_from((1, 3, 10_000)), breaks_off=st.booleans())
+    def requeue(self, pick: int, limit: int, *, breaks_off: bool) -> None:
+        """Failures are enqueued anew and forgotten, as the client does it; a call that breaks off in between is repeated later."""
+        sites = sorted(site for site, failed in self.model.failures.items() if failed)
+        site = sites[pick % len(sites)]
+        by_lane: dict[str, list[tuple[str, str]]] = {}
+        for entry_id, fields in self.run(self.driver.producers.failure_entries(site, limit=limit)):
+            if not is_list(fields["lane"]):
+                by_lane.setdefault(fields["lane"], []).append((entry_id, fields["url"]))
+        for lane, entries in by_lane.items():
+            ids = [entry_id for entry_id, _ in entries]
+            urls = tuple(dict.fromkeys(url for _, url in entries))
+            header: dict[str, Any] = {
+                "request_id": f"requeue:{','.join(ids)}", "site": site, "lane": lane, "band": 1,
+            }  # fmt: skip
+            known = self.model.request(header["request_id"])
+            if known is None:
+                before = len(self.model.requests)
+                self.chunk(None, header, urls, 0, 1)
+                if len(self.model.requests) == before:  # no room for them: they stay where they are
+                    continue
+            else:
+                reply = self.run(self.driver.accept(urls, number=0, total=1, **header))
+                assert (reply.accepted, reply.merged, reply.duplicates) == known.chunks[0][1]
+            if breaks_off:
+                return
+            self.run(self.driver.producers.forget_failures(site, ids))
+            for url in [url for _, url in entries]:
+                failed = self.model.failures[site]
+                failed.remove(next(one for one in failed if (one[0], one[2]) == (url, lane)))
+
     def pick_request(self, pick: int) -> Request:
         """Choose a request, the latest ones more often."""
         requests = list(self.model.requests.values())[-6:]
@@ -336,7 +368,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.is_due(where) or lane.is_disordered or was_smaller, "claimed before it was due"
         left = {url: entry for url, entry in lane.urls.items() if url not in taken.urls}
         if size + 3 * max(map(len, URLS)) + 3 <= BATCH_MAX_BYTES and len(taken.urls) < self.most_urls():
-            assert all(self.is_dead(entry.owners) for entry in left.values()), "the batch had room left"
+            assert all(map(self.model.is_dead, left.values())), "the batch had room left"
 
     def most_urls(self) -> int:
         """Return how many URLs a batch may hold now."""
@@ -344,12 +376,8 @@ class LedgerMachine(RuleBasedStateMachine):
         is_learnt = float(meta.get("size_limit_until", 0)) > self.now
         return min(BATCH_MAX_URLS, int(meta["size_limit"])) if is_learnt else BATCH_MAX_URLS
 
-    def is_dead(self, owners: list[int]) -> bool:
-        """Tell whether nobody wants a URL any more."""
-        return all(self.model.requests[owner].ended for owner in owners)
-
     def meet_the_dead(self) -> None:
-        """Follow what a claim dropped: only what nobody wants may be gone."""
+        """Follow what a claim or a sweep dropped: only what nobody wants may be gone."""
         after = self.blocking.read_all()
         for where, lane in list(self.model.lanes.items()):
             there = after.hash_of(f"urls:{where[0]}:{where[1]}")
@@ -466,6 +494,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.settled(known, settlement, children)
         if settlement.site_ok:
             self.may_shorten.add(f"site:{batch.site_id}")
+        if settlement.went_well:
+            self.may_shorten.add("blocked_until")
 
     def settled(self, known: Claimed, settlement: Settlement, children: tuple[str, str]) -> None:
         """Let the model do what was settled."""
@@ -511,6 +541,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.model.end_request(request, "expired")
             elif not request.sealed and request.touched_at + OPEN_MS <= self.now:
                 request.sealed = True
+        self.meet_the_dead()
+        for where, lane in self.model.lanes.items():
+            assert not any(map(self.model.is_dead, lane.urls.values())), f"{where} keeps what nobody wants"
 
     @precondition(lambda self: self.model.sites)
     @rule(pick=picks, what=st.sampled_from(("pause", "resume", "resume", "account")))
@@ -687,6 +720,16 @@ def requests_add_up(machine: LedgerMachine, now: Snapshot) -> None:
         assert (number in now.zset_of("expiring")) == expires
 
 
+def failures_are_named(machine: LedgerMachine, now: Snapshot) -> None:
+    """Each URL that ended as refused, unknown or expired is in its site's failures, once for each such end, and nothing else is."""
+    for site in machine.model.sites:
+        stored = now.streams.get(KEYS.failures(site), [])
+        shown = [(entry["url"], entry["state"], entry["lane"], entry["batch"]) for entry in stored]
+        assert Counter(shown) == Counter(machine.model.failures.get(site, []))
+        assert all(entry["reason"] == "expired" for entry in stored if entry["state"] == "expired")
+        assert not stored or now.ttl_ms[KEYS.failures(site)] > 0
+
+
 def indexes_agree(machine: LedgerMachine, now: Snapshot) -> None:
     """Invariant 4: every lane with URLs is among its site's lanes, no later than due; every site that can go on is in the ring."""
     for site in machine.model.sites:
@@ -723,6 +766,7 @@ CHECKS: tuple[Callable[[LedgerMachine, Snapshot], None], ...] = (
     batches_are_where_the_model_has_them,
     sites_add_up,
     requests_add_up,
+    failures_are_named,
     indexes_agree,
     a_wake_up_is_armed,
 )

@@ -11,6 +11,9 @@ from integration.ledger.driver import ENDS, is_list
 Lane = tuple[int, str]
 """Site and the lane's key."""
 
+Failed = tuple[str, str, str, str]
+"""Of an entry among the failures: URL, state, lane and batch."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -92,6 +95,7 @@ class Model:
         self.batches: dict[str, Claimed] = {}
         self.splits: dict[str, Split] = {}
         self.sites: dict[int, Counter[str]] = {}
+        self.failures: dict[int, list[Failed]] = {}
 
     def request(self, request_id: str) -> Request | None:
         """Return a request by its id."""
@@ -120,15 +124,17 @@ class Model:
                 accepted += 1
                 site["accepted"] += 1
                 live = [owner for owner in entry.owners if not self.requests[owner].ended]
+                # While the newest owner wants it, the others are not looked at.
+                kept = live if self.requests[entry.owners[-1]].ended else entry.owners
                 if live:
                     merged += 1
                     site["merged"] += 1
                     if request.band < entry.band:
                         entry.band, lane.is_disordered = request.band, True
                 else:
-                    site[self.requests[entry.owners[-1]].ended] += 1
+                    site[self.how_ended(entry)] += 1
                     entry.band, entry.at, lane.is_disordered = request.band, now, True
-                entry.owners = [*live, request.number]
+                entry.owners = [*kept, request.number]
                 changed = True
         if changed:
             lane.newest = now
@@ -149,13 +155,28 @@ class Model:
         """A claim met a URL that nobody wants any more."""
         lane = self.lanes[where]
         entry = lane.urls.pop(url)
-        last = self.requests[entry.owners[-1]]
-        assert all(self.requests[owner].ended for owner in entry.owners), f"{url} is lost: somebody wants it"
+        assert self.is_dead(entry), f"{url} is lost: somebody wants it"
+        how = self.how_ended(entry)
         self.sites[where[0]]["pending"] -= lane.weight
-        self.sites[where[0]][last.ended] += lane.weight
+        self.sites[where[0]][how] += lane.weight
+        if how == "expired":
+            self.note_failure(where, url, how)
         if is_list(where[1]):
-            last.lists = 0
+            self.requests[entry.owners[-1]].lists = 0
         self.forget_if_empty(where)
+
+    def is_dead(self, entry: Entry) -> bool:
+        """Tell whether nobody wants a URL any more."""
+        return all(self.requests[owner].ended for owner in entry.owners)
+
+    def how_ended(self, entry: Entry) -> str:
+        """Tell how the work of a URL ends that nobody wants any more: as expired when time took it from anybody."""
+        hows = {self.requests[owner].ended for owner in entry.owners}
+        return "expired" if "expired" in hows else "cancelled"
+
+    def note_failure(self, where: Lane, url: str, state: str, batch_id: str = "") -> None:
+        """Keep what did not get through, by name."""
+        self.failures.setdefault(where[0], []).append((url, state, where[1], batch_id))
 
     def forget_if_empty(self, where: Lane) -> None:
         """A lane without URLs is no lane."""
@@ -187,6 +208,8 @@ class Model:
                 back.append((url, entry))
                 continue
             site[verdict] += batch.weight
+            if verdict != "submitted":
+                self.note_failure(batch.where, url, verdict, batch.batch_id)
             for owner in entry.owners:
                 counts = self.requests[owner].counts
                 counts.update({"in_flight": -batch.weight, verdict: batch.weight})
@@ -199,7 +222,9 @@ class Model:
 
     def end_list(self, batch: Claimed, ends: dict[str, int]) -> None:
         """End a list in OSS by ESA's numbers."""
-        (_, entry), site = batch.entries[0], self.sites[batch.where[0]]
+        (url, entry), site = batch.entries[0], self.sites[batch.where[0]]
+        if bad := [verdict for verdict in ("refused", "unknown") if verdict in ends]:
+            self.note_failure(batch.where, url, bad[0], batch.batch_id)
         owner = self.requests[entry.owners[0]]
         owner.counts.update({**ends, "in_flight": -batch.weight})
         owner.counts["accepted"] += sum(ends.values()) - batch.weight
@@ -219,11 +244,16 @@ class Model:
                 live.append(owner)
             elif is_list(batch.where[1]):
                 request.lists = 0
+        lane = self.lanes.get(batch.where)
+        there = lane.urls.get(url) if lane else None
         if not live:
-            site[self.requests[entry.owners[-1]].ended] += batch.weight
+            how = self.how_ended(entry)
+            site[how] += batch.weight
+            is_looked_after = there and (not self.is_dead(there) or self.how_ended(there) == "expired")
+            if how == "expired" and not is_looked_after:
+                self.note_failure(batch.where, url, how)
             return
-        lane = self.lanes.setdefault(batch.where, LaneState(weight=batch.weight))
-        there = lane.urls.get(url)
+        lane = lane or self.lanes.setdefault(batch.where, LaneState(weight=batch.weight))
         lane.is_disordered = True
         if there is None:
             lane.urls[url] = Entry(entry.band, entry.at, live)

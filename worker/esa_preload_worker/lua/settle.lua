@@ -41,6 +41,13 @@ local function each_member(b, visit)
   end
 end
 
+-- Whether a pending URL is wanted, or will be named as expired when it is dropped.
+local function is_looked_after(value)
+  local _, _, owners = parse_value(value)
+  local found = read_owners(owners)
+  return #found.live > 0 or found.how == 'expired'
+end
+
 -- Back to the head of its band, merged with what came since. Owners who left end here.
 local function put_back(b, entries)
   local lane_id = site .. ':' .. b.lane
@@ -63,10 +70,13 @@ local function put_back(b, entries)
       if how == 'expired' then call('HINCRBY', P .. 'meta', 'expired:' .. site, weight) end -- the next sweep reports them
       if how and is_list(b.lane) then change(owner, 'lists', -1) end
     end
+    local there = call('HGET', urls_key, url)
     if #found.live == 0 then
       add(sums, found.how, weight)
+      if found.how == 'expired' and not (there and is_looked_after(there)) then
+        note_failure(site, b.lane, url, 'expired', 'expired', '', '')
+      end
     else
-      local there = call('HGET', urls_key, url)
       if there then
         local there_band, there_at, there_owners = parse_value(there)
         band, at = math.min(tonumber(band), tonumber(there_band)), math.min(at, there_at)
@@ -108,13 +118,6 @@ local function put_back(b, entries)
   return #entries * weight
 end
 
-local function note_failure(b, url, verdict, reason, code)
-  local key = P .. 'failures:' .. site
-  call('XADD', key, 'MAXLEN', '~', setting('failures_max'), '*', 'url', url, 'state', verdict, 'reason', reason or '',
-    'code', code or '', 'at', text(now), 'batch', b.id, 'lane', b.lane)
-  call('PEXPIRE', key, string.format('%.0f', setting('request_ttl_ms')))
-end
-
 -- Nobody works at it any more: its place among the site's batches is free. A held one has none.
 local function let_go(b)
   if b.state == 'held' then return end
@@ -143,9 +146,9 @@ local function end_list(b, ends)
   account(owner, changes)
   account_site(site, sums)
   local failed = facts.failed or {}
-  for _, f in ipairs(failed) do note_failure(b, f[1], 'refused', f[2], f[3]) end
+  for _, f in ipairs(failed) do note_failure(site, b.lane, f[1], 'refused', f[2], f[3], b.id) end
   local bad = (ends.refused and 'refused') or (ends.unknown and 'unknown')
-  if bad and #failed == 0 then note_failure(b, string.match(b.members, '^[^ ]+'), bad, facts.reason, facts.code) end
+  if bad and #failed == 0 then note_failure(site, b.lane, string.match(b.members, '^[^ ]+'), bad, facts.reason, facts.code, b.id) end
 end
 
 local function end_batch(b, verdict, reason, code, exceptions)
@@ -174,7 +177,7 @@ local function end_batch(b, verdict, reason, code, exceptions)
         add(changes[owner], e[2], 1)
       end
       add(sums, e[2], 1)
-      if e[2] ~= 'submitted' then note_failure(b, url, e[2], e[3], e[4]) end
+      if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], b.id) end
     end)
     for owner, by in pairs(changes) do account(owner, by) end
     account_site(site, sums)

@@ -1,13 +1,17 @@
 #!lua flags=allow-oom
 -- Repair what a crash, an outage or arq dropped; one worker at a time. ARGV: 2 worker id, 3 ms the turn lasts.
--- Returns: {'ok', requests left open for too long and sealed, wake-ups armed, site, urls expired since the last one, site, urls ...} | {'not mine'}.
--- At most 100 of each a call. Needs nothing but the ledger.
+-- Returns: {'ok', 1 when more is to be done at once or 0, requests left open for too long and sealed, wake-ups armed, site, urls expired
+--   since the last one, site, urls ...} | {'not mine'}.
+-- Needs nothing but the ledger. At most 250 requests of each kind a call (about 40 us each), and 1,000 URLs of lanes with some that nobody
+-- wants any more (about 7 us for one that is dropped and named): some 20 ms in all.
+local REQUESTS, URLS = 250, 1000
 local turn_key = P .. 'sweeper'
 local whose = call('GET', turn_key)
 if whose and whose ~= ARGV[2] then return { 'not mine' } end
 call('SET', turn_key, ARGV[2], 'PX', ARGV[3])
 
-for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now), 'LIMIT', 0, 100)) do
+local over = call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now), 'LIMIT', 0, REQUESTS)
+for _, owner in ipairs(over) do
   local version = call('HGET', P .. 'request:' .. owner, 'v')
   if tonumber(version or VERSION) <= VERSION then
     ended(owner)
@@ -16,7 +20,8 @@ for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now),
 end
 
 local sealed = 0
-for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'open', '-inf', text(now - setting('open_ttl_ms')), 'LIMIT', 0, 100)) do
+local left_open = call('ZRANGEBYSCORE', P .. 'open', '-inf', text(now - setting('open_ttl_ms')), 'LIMIT', 0, REQUESTS)
+for _, owner in ipairs(left_open) do
   call('ZREM', P .. 'open', owner)
   if call('EXISTS', P .. 'request:' .. owner) == 1 then
     call('HSET', P .. 'request:' .. owner, 'sealed', call('HLEN', P .. 'chunks:' .. owner))
@@ -25,9 +30,56 @@ for _, owner in ipairs(call('ZRANGEBYSCORE', P .. 'open', '-inf', text(now - set
   end
 end
 
+-- Drop what nobody wants any more, where perhaps no claim comes for long: a walk over the lane, some URLs a call. Returns how many
+-- were looked at.
+local function walk(id, count)
+  local site, lane = string.match(id, '^(%d+):(.*)$')
+  local lane_key, urls_key = P .. 'lane:' .. id, P .. 'urls:' .. id
+  local record = call('HMGET', lane_key, 'v', 'drop_cursor')
+  if not record[1] or tonumber(record[1]) > VERSION then
+    call('ZREM', P .. 'dropping', id)
+    return 1
+  end
+  local page = call('HSCAN', urls_key, record[2] or '0', 'COUNT', count)
+  local remove, bytes, sums, weight = {}, 0, {}, weight_of(site, lane)
+  for i = 1, #page[2], 2 do
+    local url = page[2][i]
+    local _, _, owners = parse_value(page[2][i + 1])
+    if #read_owners(owners).live == 0 then
+      remove[#remove + 1] = url
+      bytes = bytes + #url
+      drop(site, lane, url, owners, weight, sums)
+    end
+  end
+  local is_over = page[1] == '0'
+  if is_over and call('HDEL', lane_key, 'drop_again') == 0 then
+    call('HDEL', lane_key, 'drop_cursor')
+    call('ZREM', P .. 'dropping', id)
+  else
+    call('HSET', lane_key, 'drop_cursor', page[1])
+    call('ZADD', P .. 'dropping', text(now), id)
+  end
+  if #remove > 0 then
+    for i = 1, #remove, 1000 do call('HDEL', urls_key, unpack(remove, i, math.min(i + 999, #remove))) end
+    call('HINCRBY', lane_key, 'bytes', -bytes)
+    sums.pending = -#remove * weight
+    account_site(site, sums)
+    rearm_lane(site, lane, false)
+    rearm_site(site, false)
+  end
+  return math.max(1, #page[2] / 2)
+end
+
+local look_at_most = URLS
+for _, id in ipairs(call('ZRANGE', P .. 'dropping', 0, 99)) do
+  if look_at_most <= 0 then break end
+  look_at_most = look_at_most - walk(id, look_at_most)
+end
+
 call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
 local armed = arm_next() and 1 or 0
-local out = { 'ok', sealed, armed }
+local more = #over == REQUESTS or #left_open == REQUESTS or look_at_most <= 0
+local out = { 'ok', more and 1 or 0, sealed, armed }
 local meta = call('HGETALL', P .. 'meta')
 for i = 1, #meta, 2 do
   local site = string.match(meta[i], '^expired:(%d+)$')

@@ -124,8 +124,7 @@ local function claim(site, lane)
           raw = raw + #url
           if #live == 0 then
             gone = gone + weight
-            add(touched, found.how, weight)
-            if is_list(lane) then account(owners, { lists = -1 }) end
+            drop(site, lane, url, owners, weight, touched)
           else
             bytes = bytes + encoded(url)
             if at < oldest then oldest = at end
