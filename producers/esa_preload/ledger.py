@@ -235,6 +235,11 @@ class Ledger:
                     f"site {header.site_id} already has {int(rest[0])} lanes: plans in use at once",
                     hint="use fewer different plans at a time",
                 )
+            case "owners":
+                raise QueueFullError(
+                    f"{int(rest[0])} requests already wait for a URL of this chunk",
+                    hint=f"it is submitted for all of them: see why site {header.site_id} waits, then repeat the call with the same request_id",
+                )
             case _:
                 raise RequestConflictError(
                     f"request {header.request_id} has {as_text(rest[0])} and takes no more URLs"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
+from esa_preload.errors import QueueFullError, UnknownRequestError
 from esa_preload_worker.esa.signing import form_encode
 from esa_preload_worker.ledger import Wait
 from integration.ledger.driver import KEYS, LedgerDriver
@@ -93,3 +96,25 @@ async def test_stale_entries_do_not_pile_up(ledger: LedgerDriver) -> None:
     lengths = [await ledger.redis_does("LLEN", KEYS.band(1, "", band)) for band in range(3)]
     assert sum(lengths) < 60
     await ledger.drain()
+
+
+async def test_a_url_has_a_bounded_number_of_owners(ledger: LedgerDriver) -> None:
+    """One more is refused with its whole chunk; who owns it may repeat itself, who has ended makes room, and all see the end."""
+    await ledger.publish(owners_max=20)
+    hot = urls(1)
+    await ledger.accept(hot, request_id="r0", total=2)
+    for number in range(1, 19):
+        await ledger.accept(hot, request_id=f"r{number}")
+    await ledger.accept(hot, request_id="expires", expires_in_ms=1_000)
+    with pytest.raises(QueueFullError, match="20 requests already wait for a URL of this chunk"):
+        await ledger.accept([*urls(1, "other"), *hot], request_id="late")
+    with pytest.raises(UnknownRequestError):
+        await ledger.counts("late")
+    again = await ledger.accept(hot, request_id="r0", number=1, total=2)
+    assert (again.accepted, again.duplicates) == (0, 1)
+    ledger.advance(1_000)
+    assert (await ledger.accept([*urls(1, "other"), *hot], request_id="late")).merged == 1
+    await ledger.drain()
+    assert await ledger.counts("r0") == {"accepted": 1, "submitted": 1}
+    assert await ledger.counts("late") == {"accepted": 2, "merged": 1, "submitted": 2}
+    assert await ledger.counts("expires") == {"accepted": 1, "merged": 1, "expired": 1}
