@@ -260,7 +260,7 @@ class PreloadClient:
         Wait until every URL of a request has ended.
 
         Args:
-            timeout: seconds; ``None`` for as long as it takes.
+            timeout: seconds, without an outage of Redis that is waited for; ``None`` for as long as it takes.
             progress: called with each state seen.
 
         Raises:

@@ -391,6 +391,22 @@ async def test_what_has_expired_is_never_claimed(client: PreloadClient, worker: 
     assert (site.pending, site.in_flight, site.submitted) == (0, 0, 0)
 
 
+async def test_what_has_expired_is_among_the_failures_and_comes_back_for_good(
+    client: PreloadClient, worker: WorkerLedger
+) -> None:
+    """Expired URLs are named with their reason; requeued, they are a request without an expiry, and are submitted."""
+    await client.enqueue(SITE, urls(10), expires_in=1)
+    assert await drain(worker, SUBMITTED) == []
+    failures = await client.failures(SITE)
+    assert {failure.url for failure in failures} == set(urls(10))
+    assert {(failure.reason, failure.code, failure.batch_id) for failure in failures} == {("expired", "", "")}
+    (receipt,) = await client.requeue(SITE)
+    assert receipt.accepted == 10
+    assert await client.failures(SITE) == []
+    await drain(worker, SUBMITTED)
+    assert (await client.status(receipt.request_id)).submitted == 10
+
+
 async def test_what_a_cancelled_request_left_behind_outlives_its_record(
     client: PreloadClient, worker: WorkerLedger, redis: Redis, keys: Keys
 ) -> None:
