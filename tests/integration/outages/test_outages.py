@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload import QueueUnavailableError
-from integration.outages.plant import SITE, plant
+from esa_preload import PreloadClient, QueueUnavailableError
+from integration.outages.plant import NAMESPACE, SETTINGS, SITE, plant
 from integration.outages.proxy import Proxy
 from integration.outages.servers import Server
+from processes import started, worker_environment
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -176,6 +177,24 @@ async def test_out_of_memory(server: Server, sandbox: Sandbox) -> None:
         server.command("CONFIG", "SET", "maxmemory", "0")
         await run.until_back(work)
         await run.judge("OOM")
+
+
+async def test_a_worker_that_starts_out_of_memory(server: Server, sandbox: Sandbox) -> None:
+    """A worker that comes back to a server whose memory is full does what makes room: the work."""
+    async with plant(server.url, sandbox) as run:
+        work = await run.enqueue(3)
+        await run.submitted(work)
+    async with PreloadClient(server.url, namespace=NAMESPACE) as client:
+        receipt = await client.enqueue(
+            SITE, [f"https://www.example.com/full/{number}" for number in range(200)]
+        )
+        server.command("CONFIG", "SET", "maxmemory", "1mb")
+        env = worker_environment(server.url, sandbox.url, **SETTINGS)
+        async with started("esa-preload-worker", "run", env=env) as worker:
+            status = await client.wait(receipt.request_id, timeout=15)
+            assert status.submitted == 200
+            messages = [str(event.get("message")) for event in worker.events("worker.warning")]
+    assert any("out of memory" in message for message in messages)
 
 
 async def test_a_password_that_was_changed(server: Server, sandbox: Sandbox) -> None:
