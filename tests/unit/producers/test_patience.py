@@ -26,7 +26,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         (ConnectionResetError("reset"), True),
         (exceptions.BusyLoadingError("loading the dataset in memory"), True),
         (exceptions.ReadOnlyError("You can't write against a read only replica."), True),
-        (exceptions.MasterDownError("Link with MASTER is down"), True),
+        (exceptions.MasterDownError("Link with MASTER is down"), True),  # type: ignore[no-untyped-call]  # redis-py
         (exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."), True),
         (exceptions.ResponseError("BUSY Redis is busy running a script."), True),
         (exceptions.ResponseError("UNBLOCKED force unblock from blocking operation"), True),
