@@ -113,7 +113,7 @@ async def test_the_deadline_ends_a_call_that_hangs() -> None:
 
     async with asyncio.timeout(5):
         with pytest.raises(QueueUnavailableError, match="away"):
-            await patience.patiently(hangs_the_second_time, patience_s=0.05)
+            await patience.patiently(hangs_the_second_time, patience_s=0.5)
     assert hung.is_set()
 
 
@@ -123,6 +123,6 @@ async def test_the_deadline_ends_the_tries() -> None:
     error.__cause__ = OSError("refused")
     act = Act(error, for_ever=True)
     with pytest.raises(QueueUnavailableError, match="away") as caught:
-        await patience.patiently(act, patience_s=0.05)
+        await patience.patiently(act, patience_s=0.5)
     assert act.calls > 3
     assert isinstance(caught.value.__cause__, OSError)
