@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from arq.connections import ArqRedis
 
+from benchmarks.page import Section
 from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.scripts import command, commands
@@ -146,6 +148,27 @@ async def enqueue_rates(redis_url: str) -> list[Figure]:
             target="at least 5 x",
         ),
     ]
+
+
+def section(figures: list[Figure]) -> Section:
+    """Return the table of *figures*."""
+    rows = [
+        (
+            figure.what,
+            figure.shown(statistics.median(figure.values)),
+            f"{figure.shown(min(figure.values))} to {figure.shown(max(figure.values))}",
+            f"{statistics.median(figure.ratios):.2f} x" if figure.ratios else "",
+            f"{min(figure.ratios):.2f} to {max(figure.ratios):.2f}" if figure.ratios else "",
+            figure.target,
+        )
+        for figure in figures
+    ]
+    return Section(
+        name="figures",
+        columns=("what", "median", "spread", "ours to it", "spread", "target"),
+        rows=rows,
+        document=[figure.document() for figure in figures],
+    )
 
 
 async def _held(redis: Redis, fill: Callable[[], Awaitable[None]]) -> float:
