@@ -20,7 +20,7 @@ from esa_preload_worker.report import report, report_lost
 from esa_preload_worker.submit import Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from esa_preload_worker.leases import Leases
     from esa_preload_worker.ledger import WorkerLedger
@@ -55,12 +55,14 @@ class Pump:
         leases: Leases,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ledger = ledger
         self._submitter = submitter
         self._leases = leases
         self._metrics = metrics
         self._clock = clock
+        self._sleep = sleep
         self._running = 0
         self.is_stopping = False
 
@@ -86,7 +88,7 @@ class Pump:
             if isinstance(taken, Wait):
                 if not taken.stay or self.is_stopping:
                     break
-                await asyncio.sleep(taken.ms / 1000)
+                await self._sleep(taken.ms / 1000)
                 taken = await self._take(pump_id)
                 continue
             taken = await self._work(taken, pump_id, ends_at)

@@ -16,7 +16,7 @@ from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settl
 from esa_preload_worker.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Protocol
 
     from esa_preload_worker.esa import PlanOrder, PlansCreated, PlanState, RefusedUrl
@@ -100,11 +100,22 @@ class Submitter:
     The jobs' names are ``<prefix>-<namespace>-<batch id>``: unique, and what an uncertain Create is looked up by.
     """
 
-    def __init__(self, *, ledger: WorkerLedger, esa: Esa, leases: Leases, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: WorkerLedger,
+        esa: Esa,
+        leases: Leases,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._ledger = ledger
         self._esa = esa
         self._leases = leases
         self._settings = settings
+        self._clock = clock
+        self._sleep = sleep
         self._timing = decisions.Timing.of(settings)
         self._name_prefix = f"{settings.job_name_prefix}-{settings.namespace}-"
 
@@ -119,7 +130,7 @@ class Submitter:
         Raises:
             LostClaimError: the batch is another's; nothing may be settled.
         """
-        now_ms = _ledger_clock(batch, since=self._leases.claimed_at(batch))
+        now_ms = self._ledger_clock(batch)
         try:
             found = await self._find_or_create(batch, now_ms)
         except _NotYet as exc:
@@ -223,7 +234,7 @@ class Submitter:
         """Delete a job that we made and that is not the batch's, which gets no plan."""
         if not on_record:
             # Whoever has the batch may just be finding this very job by its name, or has found, planned and settled it.
-            await asyncio.sleep(self._settings.list_lag + decisions.LOOK_UP_EVERY_MS / 1000)
+            await self._sleep(self._settings.list_lag + decisions.LOOK_UP_EVERY_MS / 1000)
             recorded = await self._ledger.record_job(
                 batch, job_id=job.job_id, job=_write_job(job), plan_follows=False
             )
@@ -331,31 +342,26 @@ class Submitter:
         else:
             log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
 
+    def _ledger_clock(self, batch: Batch) -> Callable[[], int]:
+        """Return a clock that goes on from the claim: the ledger's time in ms, without asking; never slow."""
+        since = self._leases.claimed_at(batch)
+        return lambda: batch.now_ms + round((self._clock() - since) * 1000)
+
     async def _turn(self, operation: str, batch: Batch | None = None, *, first_wait_ms: int = 0) -> None:
         """Wait for a call of *operation*, not longer than ``STAY_MS``."""
         wait_ms = first_wait_ms
-        until = time.monotonic() + STAY_MS / 1000
+        until = self._clock() + STAY_MS / 1000
         while True:
             if wait_ms:
-                if time.monotonic() + wait_ms / 1000 > until:
+                if self._clock() + wait_ms / 1000 > until:
                     raise _NotYet(wait_ms)
-                await asyncio.sleep(wait_ms / 1000)
+                await self._sleep(wait_ms / 1000)
             paced = await self._ledger.pace(operation, batch)
             if isinstance(paced, LostClaim):
                 raise LostClaimError(operation)
             if not paced:
                 return
             wait_ms = paced
-
-
-def _ledger_clock(batch: Batch, *, since: float) -> Callable[[], int]:
-    """
-    Return a clock that goes on from the claim: the ledger's time in ms, without asking; never slow.
-
-    Args:
-        since: a moment before the claim was asked for: its reply may have been read much later.
-    """
-    return lambda: batch.now_ms + round((time.monotonic() - since) * 1000)
 
 
 def _live(plans: Sequence[PlanState]) -> PlanState | None:
