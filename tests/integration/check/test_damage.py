@@ -72,6 +72,25 @@ DAMAGE = {
         ("ZREM", "{}ring", 12),
         found="split.live",
     ),
+    "a failure without a state": lasting(
+        ("XADD", "{}failures:1", "*", "url", A_URL, "lane", "", "at", "1", "reason", "", "code", "", "batch", "b"),
+        found="failure.entry",
+    ),
+    "an expired URL of a batch": lasting(
+        (
+            "XADD", "{}failures:1", "*", "url", A_URL, "state", "expired", "lane", "", "at", "1", "reason", "expired",
+            "code", "", "batch", "b",
+        ),
+        found="failure.entry",
+    ),
+    "a failure of nothing": lasting(
+        (
+            "XADD", "{}failures:5", "*", "url", A_URL, "state", "expired", "lane", "", "at", "1", "reason", "expired",
+            "code", "", "batch", "",
+        ),
+        ("PEXPIRE", "{}failures:5", 600_000),
+        found="failure.count",
+    ),
     "a split of nothing": lasting(("HSET", "{}split:zz", "live", 1), found="split.stray"),
     "a request's balance": lasting(("HINCRBY", "{planned}", "submitted", 1), found="request.balance"),
     "a count below nothing": lasting(

@@ -17,6 +17,7 @@ from esa_preload.ledger import RECORD_VERSION
 from esa_preload.model import LIST_LANE
 from esa_preload.urls import printable
 from esa_preload_worker.check import rules
+from esa_preload_worker.check.failures import judge_failures
 from esa_preload_worker.check.keyspace import Found, needs_ttl
 from esa_preload_worker.check.model import Violation
 from esa_preload_worker.check.rules import Work
@@ -105,6 +106,7 @@ class Auditor:
         await self._look_at_sites(audit, found)
         numbers = await self._look_at_requests(audit, found)
         await self._look_at_owners(audit, numbers)
+        await self._look_at_failures(audit)
         await self._look_at_wake_up(audit)
         await self._look_for_leftovers(audit, found)
         return audit
@@ -337,6 +339,13 @@ class Auditor:
                     site=site,
                 )
             )
+
+    async def _look_at_failures(self, audit: Audit) -> None:
+        for done, site in enumerate(sorted(audit.candidates)):
+            seen, totals = await self._reader.failures(site)
+            audit.violations += judge_failures(self._prefix, site, seen, totals)
+            audit.counts["failures"] += seen.entries
+            self._progress("failures", done + 1, len(audit.candidates))
 
     async def _look_at_wake_up(self, audit: Audit) -> None:
         self._progress("wake-up", 0, 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.exceptions import ResponseError
 
 from esa_preload.scripts import as_text, command, load_script, pipelined, run_script
+from esa_preload_worker.check.failures import FailuresSeen
 from esa_preload_worker.check.rules import (
     COUNTS,
     ENDS,
@@ -160,6 +161,17 @@ class LedgerReader:
         arguments: tuple[Argument, ...] = (self._now, site, len(lanes), *lanes, *batches)
         reply = await run_script(self.redis, CHECK_SITE, self.keys.prefix, arguments)
         return _site_facts(site, _parse(reply))
+
+    async def failures(self, site: str) -> tuple[FailuresSeen, dict[str, int]]:
+        """Return what stands among a site's failures, and then its totals."""
+        seen, start = FailuresSeen(), "-"
+        key = self.keys.failures(int(site))
+        while entries := await command(self.redis, "XRANGE", key, start, "+", "COUNT", CHUNK):
+            for entry_id, fields in entries:
+                seen.add(as_text(entry_id), {as_text(k): as_text(v) for k, v in fields.items()})
+            start = f"({as_text(entries[-1][0])}"
+        values = await command(self.redis, "HMGET", self.keys.site(int(site)), *ENDS)
+        return seen, {name: _integer(value) for name, value in zip(ENDS, values, strict=True)}
 
     async def requests(self, numbers: Iterable[str]) -> list[RequestFacts]:
         """Return all of some requests that must agree, each as of one instant."""
