@@ -239,6 +239,6 @@ async def test_the_probe_needs_no_other_setting_and_a_port() -> None:
     unset = await check(environment(ESA_PRELOAD_OPS_PORT="1"), "--live")
     assert (unset.code, unset.err.startswith("no answer")) == (1, True)
     free = await check(environment(ESA_PRELOAD_OPS_PORT="0"), "--live")
-    assert (free.code, "ESA_PRELOAD_OPS_PORT" in free.err) == (2, True)
+    assert (free.code, "ESA_PRELOAD_OPS_PORT is 0: the worker takes a free port" in free.err) == (2, True)
     both = await check(environment(), "--live", "--ledger")
     assert (both.code, "--live goes alone" in both.err) == (2, True)

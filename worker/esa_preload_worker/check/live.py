@@ -28,10 +28,14 @@ def address(environ: Mapping[str, str]) -> tuple[str, int]:
     host = environ.get("ESA_PRELOAD_OPS_HOST", DEFAULT_HOST).strip()
     text = environ.get("ESA_PRELOAD_OPS_PORT", str(DEFAULT_PORT)).strip()
     port = int(text) if text.isascii() and text.isdigit() else -1
+    if port == 0:
+        raise SettingsError(
+            "ESA_PRELOAD_OPS_PORT is 0: the worker takes a free port, which nobody else can know",
+            hint="give the worker a fixed port to have it probed; its log names the one that it took",
+        )
     if not 1 <= port <= 65_535:
         raise SettingsError(
-            f"ESA_PRELOAD_OPS_PORT must be a port from 1 to 65535 for a probe to find it, not {text!r}",
-            hint="0 takes a free port, which only the worker's log names",
+            f"ESA_PRELOAD_OPS_PORT must be a port from 1 to 65535 for a probe to find it, not {text!r}"
         )
     return _EVERYWHERE.get(host, host), port
 
