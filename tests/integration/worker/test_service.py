@@ -143,7 +143,7 @@ async def test_a_worker_lives_through_a_restart_of_redis(sandbox: Sandbox, logge
                 await reached(client, before.request_id, lambda status: status.submitted == 3)
                 after = await client.enqueue(SITE, urls_of(3, start=3))
                 await reached(client, after.request_id, lambda status: status.submitted == 3)
-                assert (await get(f"{service.ops_url}/readyz"))[0] == 200
+                await wait_until(lambda: service.health.why_not_ready() == "")
         finally:
             server.kill()
     names = [entry["event"] for entry in logged]
