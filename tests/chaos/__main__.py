@@ -23,7 +23,7 @@ def main() -> int:
     )
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--fault-rate", type=float, default=0.2, help="share of the calls that go wrong")
-    parser.add_argument("--drain", type=float, default=180, help="longest seconds until nothing is left")
+    parser.add_argument("--drain", type=float, default=300, help="longest seconds until nothing is left")
     parser.add_argument("--producers", type=int, default=2)
     parser.add_argument(
         "--kill-valkey",

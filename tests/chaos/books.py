@@ -136,9 +136,10 @@ def _audit_request(
             )
     missing = [url for url in request.urls if not planned.get(url) and url not in ended_otherwise]
     given_up = counts["expired"] + counts["cancelled"] - otherwise["expired"]
-    if len(missing) > given_up:
-        # Which of them were cancelled is not known by name.
-        verdict.lost.extend(missing[given_up:])
+    excused = given_up + status.pending + status.in_flight
+    if len(missing) > excused:
+        # Which of them were cancelled, or are still to come, is not known by name.
+        verdict.lost.extend(missing[excused:])
     elif len(missing) < given_up:
         verdict.odd.append(
             f"{request.request_id}: {given_up} given up, but only {len(missing)} were not planned"

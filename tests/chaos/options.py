@@ -83,7 +83,6 @@ _OF_ONE_OPERATION: tuple[tuple[float, dict[str, Any]], ...] = (
     (0.02, {"kind": "refuse", "operation": _PLANS, "code": "InvalidEndTime.Mismatch"}),
     (0.02, {"kind": "refuse", "operation": _PLANS, "code": "InvalidJob.NotFound", "status": 404}),
     (0.01, {"kind": "refuse", "operation": _JOBS, "code": "InvalidParameter.MadeUp"}),
-    (0.001, {"kind": "refuse", "operation": _JOBS, "code": "UrlList.TooLong"}),
     (0.1, {"kind": "error_before", "operation": "FailedFile", "status": 404}),
     (0.1, {"kind": "lost_before", "operation": "FailedFile"}),
     (0.05, {"kind": "slow_before", "operation": "FailedFile", "delay_s": 1.5 * CALL_TIMEOUT_S}),
@@ -96,7 +95,14 @@ def faults_of(options: Options) -> list[dict[str, Any]]:
         return []
     per_share = options.fault_rate / sum(share for share, _ in _EVERYWHERE)
     own = [fault | {"probability": probability} for probability, fault in _OF_ONE_OPERATION]
-    return own + [fault | {"probability": share * per_share} for share, fault in _EVERYWHERE]
+    # Batches are half as large for an hour after each: about one a run, or the run is one of single URLs.
+    too_long = {
+        "kind": "refuse",
+        "operation": _JOBS,
+        "code": "UrlList.TooLong",
+        "probability": 5 / options.urls,
+    }
+    return [too_long, *own] + [fault | {"probability": share * per_share} for share, fault in _EVERYWHERE]
 
 
 def sandbox_config(options: Options) -> dict[str, Any]:

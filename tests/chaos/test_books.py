@@ -73,6 +73,13 @@ def test_lost() -> None:
     assert judged([job(URLS[0])], named=named, ends={"submitted": 2, "expired": 1}).lost == [URLS[2]]
 
 
+def test_what_is_pending_is_not_lost() -> None:
+    """A run that was judged too early says so, and does not take for lost what is still to come."""
+    verdict = judged([job(URLS[0])], ends={"submitted": 1, "pending": 1, "in_flight": 1})
+    assert not verdict.lost
+    assert "not done" in verdict.odd[0]
+
+
 def test_deleted_with_its_plan() -> None:
     """A plan that went with its job fetches nothing: its URLs are lost, and the job is named."""
     verdict = judged([job(*URLS, deleted=True)])
