@@ -56,8 +56,11 @@ if owner then
   end
 end
 
-local function is_long(value)
-  return #value > 2 * setting('owners_max')
+-- Whether so many owners are on record as are kept; some of them may have ended.
+local function is_full(owners)
+  if #owners < 2 * setting('owners_max') - 1 then return false end -- a digit and a comma each, at least
+  local _, commas = string.gsub(owners, ',', '')
+  return commas + 1 >= setting('owners_max')
 end
 
 local function is_owner(owners)
@@ -66,15 +69,15 @@ end
 
 -- Whether a URL has as many owners as are kept: ending it must stay a short script.
 local function is_crowded(value)
-  if not is_long(value) then return false end
+  if #value < 2 * setting('owners_max') then return false end
   local _, _, owners = parse_value(value)
-  return not is_owner(owners) and #read_owners(owners).live >= setting('owners_max')
+  return is_full(owners) and not is_owner(owners) and #read_owners(owners).live >= setting('owners_max')
 end
 
 -- Those who still want a URL, as they are stored, or how it ended. While the newest one wants it the others need no look, unless they
--- are many.
+-- are as many as are kept.
 local function wanted_by(owners)
-  if not is_long(owners) and not ended(string.match(owners, '%d+$', -20)) then return owners end
+  if not is_full(owners) and not ended(string.match(owners, '%d+$', -20)) then return owners end
   local found = read_owners(owners)
   return found.text, found.how
 end
