@@ -118,9 +118,11 @@ async def test_a_walk_is_made_again_for_whoever_left_meanwhile(ledger: LedgerDri
     for number in range(12):
         await ledger.accept(urls(1_000, start=number * 1_000), request_id=f"r{number}")
     await ledger.producers.switch_site(1, "pause", "by hand")
-    for number in range(12):
+    await ledger.producers.end_request("r0", "cancelled")
+    await ledger.workers.sweep("w", turn_ms=1)
+    assert 0 < int((await ledger.hash(KEYS.lane(1, "")))["drop_cursor"])
+    for number in range(1, 12):
         await ledger.producers.end_request(f"r{number}", "cancelled")
-        await ledger.workers.sweep("w", turn_ms=1)
     for _ in range(8):
         await ledger.workers.sweep("w", turn_ms=1)
     assert (await ledger.hash(KEYS.site(1)))["pending"] == "0"
