@@ -120,7 +120,7 @@ async def test_a_walk_is_made_again_for_whoever_left_meanwhile(ledger: LedgerDri
     await ledger.producers.switch_site(1, "pause", "by hand")
     await ledger.producers.end_request("r0", "cancelled")
     await ledger.workers.sweep("w", turn_ms=1)
-    assert 0 < int((await ledger.hash(KEYS.lane(1, "")))["drop_cursor"])
+    assert int((await ledger.hash(KEYS.lane(1, "")))["drop_cursor"]) > 0
     for number in range(1, 12):
         await ledger.producers.end_request(f"r{number}", "cancelled")
     for _ in range(8):
