@@ -110,7 +110,8 @@ async def test_a_site_that_is_never_claimed_keeps_no_dead_backlog(ledger: Ledger
     assert len(await failed(ledger)) == total
     assert not await command(ledger.redis, "EXISTS", f"{KEYS.prefix}dropping")
     await ledger.producers.switch_site(1, "resume")
-    assert [batch.urls for batch in await ledger.drain()] == [tuple(urls(3, "alive"))]
+    # In one batch or two: a claim skips a bounded number of stale entries.
+    assert [url for batch in await ledger.drain() for url in batch.urls] == urls(3, "alive")
 
 
 async def test_a_walk_is_made_again_for_whoever_left_meanwhile(ledger: LedgerDriver) -> None:
