@@ -100,7 +100,7 @@ class Keys:
         return f"{self.prefix}batch:{batch_id}"
 
     def failures(self, site_id: int) -> str:
-        """Stream with a TTL: URLs that ended as refused or unknown."""
+        """Stream with a TTL: URLs that ended as refused, unknown or expired."""
         return f"{self.prefix}failures:{site_id}"
 
     def rate(self, operation: str) -> str:
