@@ -178,8 +178,7 @@ class Valkey:
     def _settle(self) -> None:
         with Redis(unix_socket_path=str(self._socket), socket_timeout=10) as raw:
             client = cast("Any", raw)
-            if self._is_killed:
-                client.config_set("appendfsync", "always")
+            client.config_set("appendfsync", "always" if self._is_killed else "everysec")
             self.pid = int(client.info("server")["process_id"])
 
 

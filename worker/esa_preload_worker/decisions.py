@@ -294,13 +294,17 @@ def look_again(delay_ms: int) -> Settlement:
 def not_found(batch: Batch, *, now_ms: int, timing: Timing) -> Settlement | None:
     """Decide what follows from a look-up without result; ``None``: there surely is no job, create it."""
     left_ms = surely_absent_at_ms(batch, timing) - now_ms
-    return look_again(min(left_ms, LOOK_UP_EVERY_MS)) if left_ms > 0 else None
+    if left_ms <= 0:
+        return None
+    return replace(look_again(min(left_ms, LOOK_UP_EVERY_MS)), went_well=(LIST_JOBS,))
 
 
 def no_plan_listed(plan_sent_ms: int, *, now_ms: int, timing: Timing) -> Settlement | None:
     """Decide what follows from a list without a plan, when one may be on its way; ``None``: create it."""
     left_ms = absent_from_ms(plan_sent_ms, timing) - now_ms
-    return _plan_later(min(left_ms, LIST_PLANS_EVERY_MS)) if left_ms > 0 else None
+    if left_ms <= 0:
+        return None
+    return replace(_plan_later(min(left_ms, LIST_PLANS_EVERY_MS)), went_well=(LIST_PLANS,))
 
 
 def after_look_up_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Timing) -> Settlement:

@@ -39,7 +39,7 @@ async def test_a_claim_survives_the_death_of_the_server(
     own_valkey: tuple[ValkeyProcess, Path], keys: Keys
 ) -> None:
     """
-    With everysec the server syncs once a second; a claim that was answered is there after a SIGKILL all the same.
+    A claim that was answered is there after a SIGKILL of the server.
 
     Settled in the same round trip, the batch before it is gone: both are on disk.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from esa_preload_worker.decisions import LIST_JOBS
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, Settlement, Throttle, Wait
 from integration.ledger.driver import KEYS, PUT_BACK, LedgerDriver
 from integration.ledger.test_order import urls
@@ -136,6 +137,25 @@ async def test_an_endpoint_out_of_reach_stops_all_operations_once(ten_a_second: 
     ledger.advance(1_000)
     batch = await ledger.take_batch()
     assert (await ledger.settle(batch, UNREACHABLE, roll=1.0)).waits_until_ms == ledger.now_ms + 1_000
+
+
+async def test_an_endpoint_that_comes_and_goes_is_tried_every_ten_seconds(ten_a_second: LedgerDriver) -> None:
+    """The circuit never stays open for longer; any call that went through, a look-up too, ends the doubt."""
+    ledger = ten_a_second
+
+    async def fail() -> int:
+        batch = await ledger.take_batch()
+        wait_ms = (await ledger.settle(batch, UNREACHABLE, roll=1.0)).waits_until_ms - ledger.now_ms
+        ledger.advance(wait_ms)
+        return wait_ms
+
+    assert [await fail() for _ in range(6)] == [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]
+    batch = await ledger.take_batch()
+    looked = Settlement(
+        what="defer", outcome="uncertain", state="uncertain", delay_ms=60_000, went_well=(LIST_JOBS,)
+    )
+    await ledger.settle(batch, looked)
+    assert await fail() == 1_000
 
 
 async def test_a_throttled_batch_loses_nothing(ten_a_second: LedgerDriver) -> None:

@@ -130,6 +130,7 @@ async def test_a_user_without_the_right_to_wait_is_told_which(server: Redis, own
 @pytest.mark.usefixtures("old_server")
 async def test_an_old_server_is_believed_when_it_syncs_each_write(server: Redis) -> None:
     """Without WAITAOF, ``appendfsync always`` is as good: each reply means that it is on disk; everysec is not."""
+    await command(server, "CONFIG", "SET", "appendfsync", "everysec")
     async with PreloadClient(server, namespace=NAMESPACE) as client:
         with pytest.raises(NotDurableError, match="can be asked about"):
             await client.enqueue(SITE, urls(3), request_id="r", durable=True)

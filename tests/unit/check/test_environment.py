@@ -54,9 +54,7 @@ ENDPOINT = "https://esa.cn-hangzhou.aliyuncs.com"
 
 def server(**changes: str) -> ServerFacts:
     """Return a good server, but for *changes* of what INFO says."""
-    return ServerFacts(
-        info=GOOD | changes, config={"appendfsync": "everysec"}, has_waitaof=True, offset_s=0.01
-    )
+    return ServerFacts(info=GOOD | changes, config={"appendfsync": "always"}, has_waitaof=True, offset_s=0.01)
 
 
 def outcome_of(name: str, outcomes: list[Outcome]) -> Outcome:
@@ -125,11 +123,18 @@ def test_how_the_append_only_file_is_synced_matters(
 
 
 @pytest.mark.parametrize(
-    ("has_waitaof", "aof", "state"), [(True, "1", "ok"), (True, "0", "warn"), (False, "1", "warn"), (None, "1", "skipped")]
+    ("has_waitaof", "aof", "fsync", "state"),
+    [
+        (True, "1", "always", "ok"), (True, "1", "", "ok"), (True, "1", "everysec", "warn"),
+        (True, "0", "always", "warn"), (False, "1", "always", "warn"), (None, "1", "always", "skipped"),
+    ],
 )  # fmt: skip
-def test_waitaof_needs_the_command_and_the_file(*, has_waitaof: bool | None, aof: str, state: State) -> None:
+def test_waitaof_needs_the_command_the_file_and_a_sync_each_time(
+    *, has_waitaof: bool | None, aof: str, fsync: str, state: State
+) -> None:
     """Without one of them a batch is not known to be on disk; without permission nobody knows."""
-    facts = ServerFacts(info=GOOD | {"aof_enabled": aof}, config=None, has_waitaof=has_waitaof, offset_s=0)
+    config = {"appendfsync": fsync} if fsync else None
+    facts = ServerFacts(info=GOOD | {"aof_enabled": aof}, config=config, has_waitaof=has_waitaof, offset_s=0)
     assert outcome_of("waitaof", judge_server(facts)).state == state
 
 

@@ -385,6 +385,7 @@ def test_what_is_absent_is_known_only_after_timeout_and_lag() -> None:
         assert early is not None
         assert late is not None
         assert (early.delay_ms, late.delay_ms) == (1_000, 200)
+        assert early.went_well  # the endpoint answers
         assert decide(absent_ms) is None
     assert decisions.no_plan_listed(0, now_ms=NOW_MS, timing=TIMING) is None
 

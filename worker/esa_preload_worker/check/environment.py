@@ -102,7 +102,7 @@ def judge_server(facts: ServerFacts) -> list[Outcome]:
         _judge_role(info),
         _judge_cluster(info),
         _judge_persistence(info, config, is_known=facts.config is not None),
-        _judge_waitaof(info, has_it=facts.has_waitaof),
+        _judge_waitaof(info, config, has_it=facts.has_waitaof),
         _judge_eviction(info),
         _judge_memory(info),
         judge_offset("redis-clock", "Redis", facts.offset_s),
@@ -172,13 +172,21 @@ def _judge_persistence(info: Mapping[str, str], config: Mapping[str, str], *, is
     return Outcome(name="persistence", state="ok", sentence=f"the append-only file is on ({told}{lost})")
 
 
-def _judge_waitaof(info: Mapping[str, str], *, has_it: bool | None) -> Outcome:
+def _judge_waitaof(info: Mapping[str, str], config: Mapping[str, str], *, has_it: bool | None) -> Outcome:
     if has_it is None:
         return Outcome(
             name="waitaof",
             state="skipped",
             sentence=NO_PERMISSION,
             hint="let the ACL user run WAITAOF: a batch is then on disk before it is sent",
+        )
+    if has_it and info.get("aof_enabled", "0") != "0" and config.get("appendfsync") == "everysec":
+        return Outcome(
+            name="waitaof",
+            state="warn",
+            sentence="with appendfsync everysec many servers answer it up to a second before a batch is on disk",
+            hint="set `appendfsync always`, or live with it: what was sent in the last second before a crash of the "
+            "machine may be sent again",
         )
     if has_it and info.get("aof_enabled", "0") != "0":
         return Outcome(name="waitaof", state="ok", sentence="it says when a batch is on disk")

@@ -3,7 +3,6 @@
 -- ARGV: 2 batch, 3 token, 4 job id, 5 the job as JSON, 6 '1' when a plan follows.
 -- Returns: {'ok', ms to wait before the plan may be created (its token is spent when 0)} | {'lost', job id on record or ''}.
 -- Idempotent for the same job. A claim that lost gives its job no plan and deletes it, unless it is the one on record. O(1).
-local PLAN = 'CreateScheduledPreloadExecutions'
 local key = P .. 'batch:' .. ARGV[2]
 local b = call('HMGET', key, 'token', 'job_id')
 if b[1] ~= ARGV[3] or (b[2] and b[2] ~= ARGV[4]) then return { 'lost', b[2] or '' } end
@@ -18,7 +17,7 @@ if not b[2] then -- a job on record already said so
   end
 end
 if ARGV[6] ~= '1' then return { 'ok', 0 } end
-local at = gate(PLAN)
+local at = gate(PLANS)
 if at > now then return { 'ok', math.ceil(at - now) } end
-spend(PLAN)
+spend(PLANS)
 return { 'ok', 0 }

@@ -4,7 +4,9 @@ local CATCH_UP_MS = 250        -- credit for calls that came late: wake-ups are 
 local CUT = 0.7
 local COOLDOWN_MS = 1000       -- first cooldown without a hint; doubles with each episode that follows
 local COOLDOWN_MAX_MS = 60000
+local ENDPOINT_MAX_MS = 10000  -- a probe costs one connection, and everything waits for it
 local CREATE = 'CreateScheduledPreloadJob'
+local PLANS = 'CreateScheduledPreloadExecutions'
 
 local function rate_of(op)
   local r = call('HMGET', P .. 'rate:' .. op, 'rate', 'next', 'cooldown', 'cut', 'strikes')
@@ -52,8 +54,8 @@ local function went_well(op)
 end
 
 -- Wait from now on, twice as long with each episode before this one.
-local function cool(key, episodes, hint_ms, roll)
-  local ms = hint_ms or math.min(COOLDOWN_MAX_MS, COOLDOWN_MS * 2 ^ math.min(episodes, 10)) * (0.5 + roll / 2)
+local function cool(key, episodes, hint_ms, roll, most_ms)
+  local ms = hint_ms or math.min(most_ms or COOLDOWN_MAX_MS, COOLDOWN_MS * 2 ^ math.min(episodes, 10)) * (0.5 + roll / 2)
   local until_ms = math.max(now + ms, tonumber(call('HGET', key, 'cooldown') or 0)) -- never shortened
   call('HSET', key, 'cooldown', text(until_ms))
   return until_ms
@@ -75,7 +77,7 @@ local function unreachable(roll)
   local r = rate_of('endpoint')
   if now < r.cooldown then return r.cooldown end
   call('HINCRBY', key, 'strikes', 1)
-  return cool(key, r.strikes, nil, roll)
+  return cool(key, r.strikes, nil, roll, ENDPOINT_MAX_MS)
 end
 
 local function reached()

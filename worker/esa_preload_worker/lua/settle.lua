@@ -225,7 +225,12 @@ end
 
 local SIZE_LIMIT_MS = 3600000
 local roll = facts.roll or 0.5
-for _, op in ipairs(facts.went_well or {}) do went_well(op) end
+local planned = false
+for _, op in ipairs(facts.went_well or {}) do
+  went_well(op)
+  reached()
+  planned = planned or op == PLANS
+end
 if facts.throttled then
   waits_until = throttled(facts.throttled.op, facts.throttled.sent, facts.throttled.hint_ms, roll)
   reached()
@@ -280,7 +285,7 @@ else
 end
 
 -- Whoever got as far as a plan shows that the account is not blocked, even where no job had to be made.
-if #(facts.went_well or {}) > 0 then
+if planned then
   account_resumed = math.min(1, account_resumed + call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint'))
 end
 
