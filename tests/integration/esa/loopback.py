@@ -114,9 +114,9 @@ class RecordingServer:
 
 
 @asynccontextmanager
-async def recording_server() -> AsyncGenerator[RecordingServer, None]:
-    """Run a recording server on a free port."""
-    server = RecordingServer()
+async def recording_server(server: RecordingServer | None = None) -> AsyncGenerator[RecordingServer]:
+    """Run a recording server, one of the given kind, on a free port."""
+    server = server or RecordingServer()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", server.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)

@@ -92,5 +92,7 @@ def test_what_is_no_proxy(proxy: str) -> None:
 
 
 def test_a_password_does_not_show() -> None:
-    """The repr names schemes only."""
-    assert "canary" not in repr(Proxies({"HTTPS_PROXY": "http://user:canary@proxy:1"}))
+    """The repr names schemes, and a proxy its address only."""
+    proxies = Proxies({"HTTPS_PROXY": "http://user:canary@proxy:1"})
+    shown = f"{proxies!r} {proxies.proxy_for('https://esa.aliyuncs.com')!r}"
+    assert shown == "<Proxies for https> <Proxy http://proxy:1>"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from redis.exceptions import ResponseError
 
+from esa_preload.errors import SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import redis_errors
 from esa_preload.scripts import as_text, command
@@ -132,11 +133,19 @@ async def namespace_facts(redis: Redis, keys: Keys) -> NamespaceFacts:
 
 
 async def endpoint_facts(settings: Settings, source: CredentialSource) -> EndpointFacts:
-    """Make one cheap call of ESA, and learn its time."""
+    """
+    Make one cheap call of ESA, and learn its time.
+
+    Raises:
+        SettingsError: HTTPS_PROXY is no proxy.
+    """
     timeout_s = min(settings.call_timeout, PROBE_S)
-    client = EsaClient(
-        settings.endpoint_url, source, timeout_s, allow_insecure_endpoint=settings.allow_insecure_endpoint
-    )
+    try:
+        client = EsaClient(
+            settings.endpoint_url, source, timeout_s, allow_insecure_endpoint=settings.allow_insecure_endpoint
+        )
+    except ValueError as exc:  # of the proxy, which the settings do not look at
+        raise SettingsError(str(exc)) from None
     failure: EsaError | None = None
     began = time.perf_counter()
     async with client:

@@ -86,6 +86,13 @@ class Proxies:
         return self._by_scheme.get(parts.scheme)
 
 
+class _Proxy(httpx.Proxy):
+    """A proxy whose headers hold a password."""
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self.url}>"
+
+
 def _is_below(host: str, domain: str) -> bool:
     """Say whether *host* is *domain*, written with or without a dot or star before it, or below it."""
     name = domain.removeprefix("*").removeprefix(".")
@@ -105,4 +112,4 @@ def _proxy(url: str) -> httpx.Proxy | None:
         return proxy
     # As a header: the transport would use aiohttp's BasicAuth, which is deprecated.
     login = base64.b64encode(b":".join(proxy.raw_auth)).decode()
-    return httpx.Proxy(proxy.url, headers={"proxy-authorization": f"Basic {login}"})
+    return _Proxy(proxy.url, headers={"proxy-authorization": f"Basic {login}"})
