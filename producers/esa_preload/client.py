@@ -362,8 +362,8 @@ class PreloadClient:
                     site_id,
                     [url for _, url in entries],
                     plan=plan,
-                    # Named after what it takes up, so that a repeat is the same request.
-                    request_id=f"requeue-{digest_urls(ids)}",
+                    # Named after what it takes up, so that a repeat is the same request. Sites number their failures alike.
+                    request_id=f"requeue-{digest_urls([str(site_id), *ids])}",
                     source="requeue",
                 )
             )

@@ -257,7 +257,7 @@ class LedgerMachine(RuleBasedStateMachine):
             ids = [entry_id for entry_id, _ in entries]
             urls = tuple(dict.fromkeys(url for _, url in entries))
             header: dict[str, Any] = {
-                "request_id": f"requeue:{','.join(ids)}", "site": site, "lane": lane, "band": 1,
+                "request_id": f"requeue:{site}:{','.join(ids)}", "site": site, "lane": lane, "band": 1,
             }  # fmt: skip
             known = self.model.request(header["request_id"])
             if known is None:

@@ -407,6 +407,33 @@ async def test_what_has_expired_is_among_the_failures_and_comes_back_for_good(
     assert (await client.status(receipt.request_id)).submitted == 10
 
 
+async def test_failures_of_two_sites_may_be_numbered_alike(
+    client: PreloadClient, redis: Redis, keys: Keys
+) -> None:
+    """What failed within a millisecond has the same number at each site: both can be requeued."""
+    for site_id in (SITE, SITE + 1):
+        await client.enqueue(site_id, urls(1))
+        fields = (
+            "url",
+            urls(1)[0],
+            "state",
+            "refused",
+            "reason",
+            "refused",
+            "at",
+            1,
+            "batch",
+            "b",
+            "lane",
+            "",
+        )
+        await command(redis, "XADD", keys.failures(site_id), "1-0", *fields)
+        await command(redis, "PEXPIRE", keys.failures(site_id), 60_000)
+    for site_id in (SITE, SITE + 1):
+        (receipt,) = await client.requeue(site_id)
+        assert (receipt.site_id, receipt.merged) == (site_id, 1)
+
+
 async def test_what_a_cancelled_request_left_behind_outlives_its_record(
     client: PreloadClient, worker: WorkerLedger, redis: Redis, keys: Keys
 ) -> None:
