@@ -203,9 +203,11 @@ def _connect_sentinel(parts: SplitResult, redis_class: type[Redis], kwargs: dict
     username, _, password = credentials.partition(":")
     auth: dict[str, Any] = {"username": unquote(username) or None, "password": unquote(password) or None}
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    uses_tls = query.pop("tls", "0") in ("1", "true")
-    tls: dict[str, Any] = {"ssl": True} if uses_tls else {}
-    tls |= {name: query.pop(name) for name in _TLS_PARAMETERS if uses_tls and name in query}
+    tls: dict[str, Any] = {}
+    if query.pop("tls", "0") in ("1", "true"):
+        tls = {"ssl": True} | {name: query.pop(name) for name in _TLS_PARAMETERS if name in query}
+        checks_name = query.pop("ssl_check_hostname", "true") not in ("0", "false")
+        tls["ssl_check_hostname"] = checks_name and tls.get("ssl_cert_reqs") != "none"
     waits = {name: _seconds(name, query.pop(name)) for name in _WAIT_PARAMETERS if name in query}
     sentinel_auth = {
         name.removeprefix("sentinel_"): query.pop(name) for name in _SENTINEL_PARAMETERS if name in query

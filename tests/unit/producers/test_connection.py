@@ -57,6 +57,21 @@ def test_tls_is_for_the_server_and_its_sentinels() -> None:
     assert [made["ssl_ca_certs"] for made in (options(client), *sentinels(client))] == ["/etc/ca.pem"] * 2
 
 
+@pytest.mark.parametrize(
+    ("query", "checks"),
+    [
+        ("tls=1", True),
+        ("tls=1&ssl_check_hostname=false", False),
+        ("tls=1&ssl_cert_reqs=none", False),
+        ("tls=1&ssl_cert_reqs=required", True),
+    ],
+)
+def test_the_name_in_a_certificate_is_checked_unless_said_otherwise(query: str, *, checks: bool) -> None:
+    """Of the server and of its sentinels; whoever takes any certificate takes any name."""
+    client = connect(f"redis+sentinel://s/q?{query}")
+    assert [made["ssl_check_hostname"] for made in (options(client), *sentinels(client))] == [checks] * 2
+
+
 def test_waits_can_be_shortened() -> None:
     """For the server and its sentinels alike; else they are bounded all the same."""
     client = connect("redis+sentinel://s/q?socket_timeout=0.5")
