@@ -337,7 +337,7 @@ class WorkerLedger:
         if self._waits_for_disk:
             calls.append(("WAITAOF", 1, 0, DISK_TIMEOUT_MS))
         replies = await pipelined(self.redis, calls, raise_on_error=False)
-        on_disk = replies.pop() if self._waits_for_disk else None
+        on_disk: Any = replies.pop() if self._waits_for_disk else None
         if isinstance(on_disk, ResponseError) and _CANNOT_TELL.search(str(on_disk)):
             on_disk = None  # asked again at the next claim: a failover may lead to a server that can
         if any(isinstance(reply, NoScriptError) for reply in replies):
