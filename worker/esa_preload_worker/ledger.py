@@ -337,7 +337,7 @@ class WorkerLedger:
         if self._waits_for_disk:
             calls.append(("WAITAOF", 1, 0, DISK_TIMEOUT_MS))
         replies = await pipelined(self.redis, calls, raise_on_error=False)
-        on_disk: Any = replies.pop() if self._waits_for_disk else None
+        on_disk = replies.pop() if self._waits_for_disk else None
         if isinstance(on_disk, ResponseError) and _CANNOT_TELL.search(str(on_disk)):
             on_disk = None  # asked again at the next claim: a failover may lead to a server that can
         if any(isinstance(reply, NoScriptError) for reply in replies):
@@ -348,7 +348,7 @@ class WorkerLedger:
         for reply in (*replies, on_disk):
             if isinstance(reply, Exception):
                 raise reply
-        if on_disk is not None and int(on_disk[0]) < 1:
+        if on_disk is not None and int(cast("Any", on_disk)[0]) < 1:
             raise NotDurableError("the claim is not in the append-only file yet")
         return cast("list[Reply]", replies)
 
