@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import stat
@@ -15,7 +16,7 @@ import httpx
 import pytest
 
 from esa_preload.client import PreloadClient
-from esa_preload.connection import embedded_socket
+from esa_preload.connection import connect, embedded_socket
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
@@ -323,6 +324,48 @@ async def test_an_embedded_queue_survives_a_kill(sandbox: Sandbox) -> None:
         assert sandbox.stats()["planned_urls"] == 20
         assert receipt.accepted == 20
         assert not embedded_socket(directory).exists(), "the embedded server ended with its worker"
+
+
+async def test_an_embedded_server_that_dies_is_started_again(sandbox: Sandbox) -> None:
+    """SIGKILL of the child, twice: what was enqueued is there, work goes on, each is one line; none runs after the stop."""
+    with tempfile.TemporaryDirectory(prefix="esap-") as parent:
+        directory = Path(parent) / "queue"
+        redis_url = f"embedded:{directory}"
+        env = worker_environment(redis_url, sandbox.url, **QUICK)
+        async with started("esa-preload-worker", "run", env=env) as worker:
+            ops_url = (await started_line(worker))["ops_url"]
+            pids: list[int] = []
+            for times in (1, 2):
+                async with PreloadClient(redis_url) as client:
+                    receipt = await client.enqueue(SITE, urls_of(20, start=20 * times))
+                pids.append(await kill_embedded(redis_url))
+                lines = await wait_until(lambda: worker.events("redis.restarted")[len(pids) - 1 :])
+                assert [line["code"] for line in lines] == [-signal.SIGKILL]
+                async with PreloadClient(redis_url, wait_for_redis=20) as client:
+                    assert (await client.wait(receipt.request_id, timeout=20)).submitted == 20
+
+            async def ready() -> bool:
+                return (await get(f"{ops_url}/readyz"))[0] == 200
+
+            await wait_until_async(ready)
+            first, second = worker.events("redis.restarted")
+            assert second["pause_s"] > first["pause_s"], "it died young again"
+            worker.process.terminate()
+            assert await worker.process.wait() == 0
+        assert len(set(pids)) == 2
+        assert not embedded_socket(directory).exists()
+        assert sandbox.stats()["planned_urls"] == 40
+
+
+async def kill_embedded(redis_url: str) -> int:
+    """SIGKILL a worker's own server, and return the process id that it had."""
+    redis = connect(redis_url)
+    try:
+        pid = int((await command(redis, "INFO", "server"))["process_id"])
+    finally:
+        await redis.aclose()
+    os.kill(pid, signal.SIGKILL)
+    return pid
 
 
 async def test_a_directory_too_long_for_a_socket_is_2(sandbox: Sandbox) -> None:

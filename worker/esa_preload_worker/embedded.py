@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,15 +16,23 @@ from redis.exceptions import RedisError
 
 from esa_preload.connection import embedded_socket
 from esa_preload.errors import SettingsError
+from esa_preload_worker.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+log = get_logger()
+
 START_S = 60.0
 """Reading a large append-only file takes its time."""
 ORPHAN_S = 30.0
 """So does writing the last of one."""
+LOOK_S = 0.1
+PAUSES_S = (0.1, 30.0)
+"""How long one that died is not started again, the first time and at most: twice as long each time that it dies young."""
+STEADY_S = 60.0
+"""One that lived for so long did not die young."""
 
 
 CONFIG = {
@@ -57,26 +66,44 @@ class ValkeyProcess:
         Raises:
             SettingsError: it is not installed, or does not start.
         """
-        config = {**CONFIG, "dir": str(self._directory), "unixsocket": str(self._socket)}
-        command = [
-            str(valkey_binary()),
-            *(part for name, value in config.items() for part in (f"--{name}", value)),
-        ]
-        log_path = self._directory / "valkey.log"
-        with log_path.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - the binary of an installed package
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        self.spawn()
         until = time.monotonic() + timeout_s
-        while time.monotonic() < until and self._process.poll() is None:
+        while time.monotonic() < until and self.exit_code is None:
             with contextlib.suppress(RedisError, OSError):
                 if _command(self._socket, "PING"):
                     return
             time.sleep(0.02)
         self.stop()
         raise SettingsError(
-            f"the embedded Valkey of {self._directory} does not start", hint=f"see {log_path}"
+            f"the embedded Valkey of {self._directory} does not start", hint=f"see {self._log_path}"
         )
+
+    def spawn(self) -> None:
+        """
+        Begin its process, in the place of one that has ended.
+
+        Raises:
+            SettingsError: it is not installed.
+            OSError: the system will not.
+        """
+        config = {**CONFIG, "dir": str(self._directory), "unixsocket": str(self._socket)}
+        command = [
+            str(valkey_binary()),
+            *(part for name, value in config.items() for part in (f"--{name}", value)),
+        ]
+        with self._log_path.open("ab") as log_file:
+            self._process = subprocess.Popen(  # noqa: S603 - the binary of an installed package
+                command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, start_new_session=True
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """How its process ended; ``None`` while it runs, or before there is one."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def _log_path(self) -> Path:
+        return self._directory / "valkey.log"
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop it; it writes what it has first."""
@@ -104,6 +131,7 @@ def embedded_valkey(directory: Path) -> Generator[Path]:
     Run Valkey in *directory* while inside; yields its socket.
 
     What it answered survives, a crash of the machine too: each write is synced to the append-only file, which is read at the next start.
+    Should it die, it is started again.
 
     Raises:
         SettingsError: another worker runs it, it is not installed, or it does not start.
@@ -126,11 +154,47 @@ def embedded_valkey(directory: Path) -> Generator[Path]:
         server = ValkeyProcess(directory, socket=path)
         server.start(START_S)
         try:
-            yield path
+            with _kept_alive(server):
+                yield path
         finally:
             server.stop()
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def _kept_alive(server: ValkeyProcess) -> Generator[None]:
+    """Start *server* again whenever it has ended, while inside: in a thread, which outlives no stop and waits for no reply."""
+    stopping = threading.Event()
+    thread = threading.Thread(
+        target=_keep_alive, args=(server, stopping), name="embedded-valkey", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def _keep_alive(server: ValkeyProcess, stopping: threading.Event) -> None:
+    first_s, longest_s = PAUSES_S
+    pause_s, began = first_s, time.monotonic()
+    while not stopping.wait(LOOK_S):
+        code = server.exit_code
+        if code is None:
+            continue
+        if time.monotonic() - began > STEADY_S:
+            pause_s = first_s
+        if stopping.wait(pause_s):
+            return
+        try:
+            server.spawn()
+        except (OSError, SettingsError) as exc:
+            log.error("worker.error", message=f"the embedded Valkey cannot be started again: {exc}")
+        else:
+            log.warning("redis.restarted", code=code, pause_s=pause_s)
+        pause_s, began = min(2 * pause_s, longest_s), time.monotonic()
 
 
 def valkey_binary() -> Path:

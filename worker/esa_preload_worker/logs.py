@@ -31,6 +31,7 @@ EVENTS = (
     "job.kept",
     "redis.unavailable",
     "redis.recovered",
+    "redis.restarted",
 )
 """Every event of our own; ``library`` is what other libraries log, at warning and above."""
 
@@ -66,7 +67,8 @@ def configure_logs(
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(target),
+        # Text and newline in one write: processes that append to one file do not join lines.
+        logger_factory=structlog.WriteLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(target)

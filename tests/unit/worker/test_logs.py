@@ -125,6 +125,33 @@ def test_other_libraries_say_only_warnings() -> None:
     assert not arq.handlers
 
 
+class Writes(io.RawIOBase):
+    """Keeps each write that would reach the system."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self.writes.append(bytes(data))
+        return len(self.writes[-1])
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_is_one_write(log_format: Literal["json", "console"]) -> None:
+    """Its newline goes with it, however long it is: two workers that append to one file do not join lines."""
+    raw = Writes()
+    stream = io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True)  # as standard error is
+    configure_logs(log_format=log_format, stream=stream)
+    for length in (1, 20_000):
+        get_logger().warning("worker.warning", message="x" * length)
+        logging.getLogger("other").warning("x" * length)
+    assert [text.count(b"\n") for text in raw.writes] == [1] * 4
+    assert all(text.endswith(b"\n") for text in raw.writes)
+
+
 def test_events_are_named_once() -> None:
     """The list has no event twice."""
     assert len(set(EVENTS)) == len(EVENTS)
