@@ -278,11 +278,11 @@ class Auditor:
                     seen.newcomers.add(facts.number)
                 continue
             for lane, scan in scans.items():
-                # Numbers are not used twice: who is gone now stays gone, so a URL that still names it is a fault.
-                if facts.number in scan.owners and await self._reader.url_of(site, lane, facts.number):
+                # One that ended REQUEST_TTL ago may still be named beside one who wants the URL, or until the lane is walked.
+                if facts.number in scan.owners and await self._reader.is_nobodys(site, lane, facts.number):
                     key = f"{self._prefix}urls:{site}:{lane}"
                     found = f"URLs of request {facts.number}, which is gone"
-                    expected = "an owner on record: a request is kept while it has URLs"
+                    expected = "an owner on record: a request is kept while its URLs are wanted"
                     seen.suspects.add(
                         Violation(name="owner.gone", key=key, found=found, expected=expected, site=site)
                     )

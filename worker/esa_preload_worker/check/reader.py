@@ -241,14 +241,22 @@ class LedgerReader:
             confirmed.update(some[int(index)] for index in reply)
         return confirmed
 
-    async def url_of(self, site: str, lane: str, owner: str) -> str | None:
-        """Return a pending URL of a lane that names *owner*, or ``None``."""
+    async def is_nobodys(self, site: str, lane: str, owner: str) -> bool:
+        """Tell whether a pending URL of a lane names *owner*, who is gone, and nobody who wants it, and no walk will drop it."""
         wanted = owner.encode()
+        named: set[bytes] = set()
         async for urls in self._urls(site, lane):
-            for url, value in urls.items():
-                if wanted in value.partition(b":")[2].split(b","):
-                    return as_text(url)
-        return None
+            owners = (value.partition(b":")[2] for value in urls.values())
+            named.update(some for some in owners if wanted in some.split(b","))
+        together = [set(as_text(some).split(",")) for some in named]
+        living = {
+            facts.number
+            for facts in await self.requests(sorted(set[str]().union(*together)))
+            if facts.exists and not facts.ended
+        }
+        if all(owners & living for owners in together):
+            return False
+        return await command(self.redis, "ZSCORE", f"{self.keys.prefix}dropping", f"{site}:{lane}") is None
 
     async def repair_site(self, site: str, lanes: Collection[str], batches: Collection[str]) -> list[str]:
         """Make what is derived of a site agree; returns what was done."""
