@@ -126,6 +126,7 @@ def test_how_the_append_only_file_is_synced_matters(
     ("has_waitaof", "aof", "fsync", "state"),
     [
         (True, "1", "always", "ok"), (True, "1", "", "ok"), (True, "1", "everysec", "warn"),
+        (True, "1", "no", "fail"), (True, "0", "no", "warn"),
         (True, "0", "always", "warn"), (False, "1", "always", "warn"), (None, "1", "always", "skipped"),
     ],
 )  # fmt: skip
@@ -136,6 +137,14 @@ def test_waitaof_needs_the_command_the_file_and_a_sync_each_time(
     config = {"appendfsync": fsync} if fsync else None
     facts = ServerFacts(info=GOOD | {"aof_enabled": aof}, config=config, has_waitaof=has_waitaof, offset_s=0)
     assert outcome_of("waitaof", judge_server(facts)).state == state
+
+
+def test_a_file_that_is_never_synced_matters_to_workers_that_wait_for_it() -> None:
+    """With `appendfsync no` no claim is ever said to be on disk: the way out is named; where nobody asks, it is odd only."""
+    facts = ServerFacts(info=GOOD, config={"appendfsync": "no"}, has_waitaof=True, offset_s=0)
+    outcome = outcome_of("waitaof", judge_server(facts))
+    assert "`appendfsync always`, or ESA_PRELOAD_WAIT_AOF=off" in outcome.hint
+    assert outcome_of("waitaof", judge_server(facts, waits_for_disk=False)).state == "warn"
 
 
 def test_what_may_not_be_asked_is_skipped() -> None:

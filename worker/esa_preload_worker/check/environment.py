@@ -87,8 +87,8 @@ def judge_settings(warnings: Sequence[str]) -> Outcome:
     return Outcome(name="settings", state="ok", sentence="every setting is known and in range")
 
 
-def judge_server(facts: ServerFacts) -> list[Outcome]:
-    """Judge whether a server is fit for a queue."""
+def judge_server(facts: ServerFacts, *, waits_for_disk: bool = True) -> list[Outcome]:
+    """Judge whether a server is fit for a queue, whose workers ask it when a claim is on disk if *waits_for_disk*."""
     names = ("version", "role", "cluster", "persistence", "waitaof", "eviction", "memory")
     info = facts.info
     if info is None:
@@ -102,7 +102,7 @@ def judge_server(facts: ServerFacts) -> list[Outcome]:
         _judge_role(info),
         _judge_cluster(info),
         _judge_persistence(info, config, is_known=facts.config is not None),
-        _judge_waitaof(info, config, has_it=facts.has_waitaof),
+        _judge_waitaof(info, config, has_it=facts.has_waitaof, is_asked=waits_for_disk),
         _judge_eviction(info),
         _judge_memory(info),
         judge_offset("redis-clock", "Redis", facts.offset_s),
@@ -172,13 +172,23 @@ def _judge_persistence(info: Mapping[str, str], config: Mapping[str, str], *, is
     return Outcome(name="persistence", state="ok", sentence=f"the append-only file is on ({told}{lost})")
 
 
-def _judge_waitaof(info: Mapping[str, str], config: Mapping[str, str], *, has_it: bool | None) -> Outcome:
+def _judge_waitaof(
+    info: Mapping[str, str], config: Mapping[str, str], *, has_it: bool | None, is_asked: bool
+) -> Outcome:
     if has_it is None:
         return Outcome(
             name="waitaof",
             state="skipped",
             sentence=NO_PERMISSION,
             hint="let the ACL user run WAITAOF: a batch is then on disk before it is sent",
+        )
+    if has_it and info.get("aof_enabled", "0") != "0" and config.get("appendfsync") == "no":
+        return Outcome(
+            name="waitaof",
+            state="fail" if is_asked else "warn",
+            sentence="with appendfsync no it never says that a batch is on disk",
+            hint="set `appendfsync always`, or ESA_PRELOAD_WAIT_AOF=off: what was sent before a crash of the machine may "
+            "then be sent again",
         )
     if has_it and info.get("aof_enabled", "0") != "0" and config.get("appendfsync") == "everysec":
         return Outcome(

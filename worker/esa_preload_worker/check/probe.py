@@ -69,7 +69,7 @@ async def _check_redis(redis: Redis, settings: Settings) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with redis_errors():
         async with asyncio.timeout(PROBE_S):
-            outcomes += judge_server(await server_facts(redis))
+            outcomes += judge_server(await server_facts(redis), waits_for_disk=settings.wait_aof)
         async with asyncio.timeout(PROBE_S):
             facts = await namespace_facts(redis, Keys(settings.namespace))
     endpoint_url = settings.endpoint_url
