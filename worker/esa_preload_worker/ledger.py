@@ -150,6 +150,8 @@ class Settlement:
         what: ``end`` each URL by ``verdict`` but for the ``exemptions``; ``defer`` the batch for ``delay_ms`` in ``state``;
             ``split`` it in halves; ``hold`` a single refused URL of a split batch until its other parts are judged.
         outcome: the label of this end in metrics and logs.
+        lone: the block is for a URL that ESA refused by itself: should that URL have been refused so before, and requests have got
+            through since, it ends as refused, for ``reason``, and nothing is blocked.
         list_ends: how many URLs of a list in OSS ended how; ``list_failed``: url, reason and code of those known by name.
     """
 
@@ -170,6 +172,7 @@ class Settlement:
     site_wait: SiteWait | None = None
     site_ok: bool = False
     block: Block | None = None
+    lone: bool = False
     size_limit: int | None = None
 
     def facts(self, *, children: Sequence[str], roll: float) -> str:
@@ -209,7 +212,7 @@ class Settlement:
             }
         if self.size_limit is not None:
             facts["size_limit"] = self.size_limit
-        for name in ("unreachable", "site_ok"):
+        for name in ("unreachable", "site_ok", "lone"):
             if getattr(self, name):
                 facts[name] = True
         return json.dumps(facts, separators=(",", ":"))
@@ -287,6 +290,23 @@ class WorkerLedger:
         """Publish batch settings and limits (ms, bytes, counts), which all scripts read."""
         fields = [part for item in limits.items() for part in item]
         await command(self.redis, "HSET", self.keys.settings, *fields)
+
+    async def lease_in_force(self) -> float | None:
+        """Return the seconds of a lease as last published; ``None``: the server has forgotten what was published."""
+        calls = [("HGET", self.keys.settings, "lease_ms"), ("HGET", self.keys.meta, "fingerprint")]
+        lease_ms, fingerprint = await commands(self.redis, calls)
+        return None if lease_ms is None or fingerprint is None else int(lease_ms) / 1000
+
+    async def trust_the_disk(self) -> bool:
+        """Stop waiting for a disk that the server leaves to its system (``appendfsync no``); returns whether it does."""
+        try:
+            reply: Any = await command(self.redis, "CONFIG", "GET", "appendfsync")
+        except ResponseError:
+            return False
+        values: list[Any] = [*reply.values()] if hasattr(reply, "values") else [*reply]
+        is_left = "no" in map(as_text, values)
+        self._waits_for_disk = self._waits_for_disk and not is_left
+        return is_left
 
     async def claim_namespace(self, fingerprint: str) -> str:
         """Return the fingerprint on record, which is *fingerprint* when there was none."""
@@ -375,8 +395,10 @@ class WorkerLedger:
             json.dumps(job, separators=(",", ":")),
             "1" if plan_follows else "",
         )
-        kind, value = await run_script(self.redis, CREATED, self.keys.prefix, arguments)
-        return LostClaim(job_id=as_text(value)) if as_text(kind) == "lost" else int(value)
+        kind, value, *rest = await run_script(self.redis, CREATED, self.keys.prefix, arguments)
+        if as_text(kind) == "lost":
+            return LostClaim(job_id=as_text(value), is_alive=bool(rest[0]))
+        return int(value)
 
     async def pace(self, operation: str, batch: Batch | None = None) -> int | LostClaim:
         """
@@ -393,7 +415,7 @@ class WorkerLedger:
             case "wait":
                 return max(1, int(rest[0]))
             case _:
-                return LostClaim(job_id="")
+                return LostClaim()
 
     async def renew(self, worker: str, claims: Mapping[str, str]) -> set[str]:
         """Renew the leases of *claims* (batch → token) and say that *worker* lives; returns the batches that are lost."""
@@ -433,9 +455,10 @@ class WorkerLedger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostClaim:
-    """The batch is another's by now; ``job_id`` is the job on record, or empty."""
+    """The batch is another's by now; ``job_id`` is the job on record, or empty; ``is_alive``: it has not ended."""
 
-    job_id: str
+    job_id: str = ""
+    is_alive: bool = True
 
 
 def _taken(reply: Reply, token: str) -> Batch | Wait | None:

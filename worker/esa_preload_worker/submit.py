@@ -231,18 +231,25 @@ class Submitter:
         return recorded
 
     async def _come_second(self, batch: Batch, job: Job, on_record: str) -> None:
-        """Delete a job that we made and that is not the batch's, which gets no plan."""
+        """
+        Delete a job that we made and that is not the batch's, which gets no plan.
+
+        While the batch has no job, this one is left to whoever looks for its name.
+        """
         if not on_record:
             # Whoever has the batch may just be finding this very job by its name, or has found, planned and settled it.
             await self._sleep(self._settings.list_lag + decisions.LOOK_UP_EVERY_MS / 1000)
             recorded = await self._ledger.record_job(
                 batch, job_id=job.job_id, job=_write_job(job), plan_follows=False
             )
-            on_record = recorded.job_id if isinstance(recorded, LostClaim) else job.job_id
-            if not on_record and await self._may_be_planned(job):
+            if not isinstance(recorded, LostClaim):
+                return
+            on_record = recorded.job_id
+            if not on_record and (recorded.is_alive or await self._may_be_planned(job)):
+                self._keep(batch, job.job_id, "not_judged")
                 return
         if on_record != job.job_id:
-            await self._delete(batch, job.job_id)
+            await self._delete(batch, job.job_id, is_ours=False)
 
     async def _may_be_planned(self, job: Job) -> bool:
         try:
@@ -259,8 +266,8 @@ class Submitter:
         operation, sent_ms = LIST_PLANS, now_ms()
         noted_ms = plan_sent_ms
         try:
-            if batch.state == "created":
-                # Somebody may have come as far as the plan before.
+            if batch.state == "created" or submission.reconciled == "adopted":
+                # Somebody may have come as far as the plan before, and Redis may have forgotten it.
                 await self._turn(LIST_PLANS)
                 sent_ms = now_ms()
                 if plan := _live(await self._esa.list_plans(job.job_id)):
@@ -298,11 +305,9 @@ class Submitter:
                 sent_ms=sent_ms,
                 timing=self._timing,
             )
-            if (
-                settlement.what == "defer"
-                and operation == CREATE_PLANS
-                and not isinstance(exc, UncertainError)
-            ):
+            was_noted = operation == CREATE_PLANS or batch.state != "created"
+            may_be_made = operation == CREATE_PLANS and isinstance(exc, UncertainError)
+            if settlement.what == "defer" and was_noted and not may_be_made:
                 await self._note_plan(batch, job, 0)
             return await self._drop_unplanned(batch, replace(submission, settlement=settlement, error=exc))
         if made.created:
@@ -324,23 +329,28 @@ class Submitter:
             await self._delete(batch, submission.job.job_id)
         return submission
 
-    async def _delete(self, batch: Batch, job_id: str) -> None:
-        """Delete a job of ours that will never be planned; it stays, unplanned, when it can't be deleted now."""
+    async def _delete(self, batch: Batch, job_id: str, *, is_ours: bool = True) -> None:
+        """
+        Delete a job that will never be planned; it stays, unplanned, when it can't be deleted now.
+
+        Raises:
+            LostClaimError: the batch *is ours* no more: whoever has it may have planned the job.
+        """
         try:
-            await self._turn(DELETE_JOB)
+            await self._turn(DELETE_JOB, batch if is_ours else None)
+            if is_ours:
+                self._leases.check(batch)
             await self._esa.delete_job(job_id)
         except NotFoundError:
             return
         except (_NotYet, EsaError) as exc:
-            log.warning(
-                "job.kept",
-                job_id=job_id,
-                site_id=batch.site_id,
-                batch_id=batch.batch_id,
-                code=exc.code if isinstance(exc, EsaError) else "paced",
-            )
+            self._keep(batch, job_id, exc.code if isinstance(exc, EsaError) else "paced")
         else:
             log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
+
+    def _keep(self, batch: Batch, job_id: str, code: str) -> None:
+        """Say that a job stays behind, which nobody plans unless it is found by its name."""
+        log.warning("job.kept", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id, code=code)
 
     def _ledger_clock(self, batch: Batch) -> Callable[[], int]:
         """Return a clock that goes on from the claim: the ledger's time in ms, without asking; never slow."""

@@ -23,8 +23,9 @@ from esa_preload_worker.esa import (
     UncertainError,
 )
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, LostClaim
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
+from esa_preload_worker.submit import DELETE_JOB
 from integration.worker.rig import NAMESPACE, SITE, Rig, rig, urls_of
 from waiting import wait_until, wait_until_async
 
@@ -375,6 +376,81 @@ async def test_a_frozen_worker_that_comes_second_deletes_its_job(
     assert (ours["is_deleted"], ours["plans_made"]) == (True, 0)
     assert (theirs["is_deleted"], theirs["plans_made"]) == (False, 1)
     assert worker.planned() == 3
+
+
+async def test_a_frozen_worker_leaves_a_job_that_another_may_have_planned(
+    worker: Rig, redis: Redis, redis_url: str
+) -> None:
+    """A plan was refused and the worker froze before it deleted the job; another planned it: it is not deleted on waking up."""
+    asked = asyncio.Event()
+    worker.between.before["create_plans"].append(RefusedError("no", code="InvalidEndTime.Mismatch"))
+    pace = worker.ledger.pace
+
+    async def frozen_at_delete(operation: str, batch: Batch | None = None) -> int | LostClaim:
+        if operation == DELETE_JOB:
+            asked.set()
+            await thawed.wait()
+        return await pace(operation, batch)
+
+    thawed = asyncio.Event()
+    worker.ledger.pace = frozen_at_delete  # type: ignore[method-assign]
+    request = await worker.enqueue(urls_of(3))
+    await asyncio.sleep(0.1)
+    frozen = asyncio.create_task(worker.pump.run())
+    await asked.wait()
+    await take_over(worker)
+    async with rig(redis, redis_url, worker.sandbox) as other:
+        assert (await other.work(request)).submitted == 3
+    thawed.set()
+    await frozen
+    (job,) = worker.sandbox.jobs()
+    assert (job["is_deleted"], worker.planned()) == (False, 3)
+    assert worker.count("batches_total", outcome="lost") == 1
+
+
+async def test_a_late_job_is_left_to_whoever_looks_for_its_name(
+    worker: Rig, redis: Redis, redis_url: str
+) -> None:
+    """While the batch that was taken over has no job yet, ours may be the one that is adopted: it is not deleted."""
+    first = worker.between.hold["create_job"] = asyncio.Event()
+    request = await worker.enqueue(urls_of(3))
+    await asyncio.sleep(0.1)
+    frozen = asyncio.create_task(worker.pump.run())
+    await wait_until(lambda: len(worker.sandbox.jobs()) == 1)
+    await take_over(worker)
+    taken = await worker.ledger.take(token="other", pump="p", new_batch_id="1" * 24)
+    assert isinstance(taken, Batch)
+    first.set()
+    await frozen
+    assert worker.count("batches_total", outcome="lost") == 1
+    assert "delete_job" not in worker.between.calls
+    await worker.ledger.redis.zadd(worker.ledger.keys.leases, {taken.batch_id: 1})
+    worker.leases.release(taken)
+    async with rig(redis, redis_url, worker.sandbox) as other:
+        assert (await other.work(request)).submitted == 3
+    (job,) = worker.sandbox.jobs()
+    assert (job["is_deleted"], worker.planned()) == (False, 3)
+
+
+async def test_a_job_whose_plan_redis_forgot_is_planned_once(worker: Rig, redis: Redis) -> None:
+    """Redis came back as it was when the batch was claimed: the job is found by its name, and its plan too."""
+    request = await worker.enqueue(urls_of(3))
+    await asyncio.sleep(0.1)
+    batch = await worker.ledger.take(token="t", pump="p", new_batch_id="2" * 24)
+    assert isinstance(batch, Batch)
+    names = await redis.keys("*")
+    before = {name: await redis.dump(name) for name in names}
+    worker.leases.hold(batch, since=asyncio.get_running_loop().time())
+    await worker.submitter.submit(batch)
+    assert worker.planned() == 3
+    await redis.flushall()
+    for name, value in before.items():
+        await redis.restore(name, 0, value)
+    worker.leases.release(batch)
+    await redis.zadd(worker.ledger.keys.leases, {batch.batch_id: 1})
+    assert (await worker.work(request)).submitted == 3
+    assert (worker.planned(), worker.between.calls.count("create_plans")) == (3, 1)
+    await redis.flushall()  # what was restored has no time to live any more
 
 
 async def test_a_stalled_process_sends_nothing(worker: Rig) -> None:
