@@ -35,7 +35,7 @@ class Leases:
     """
 
     def __init__(self, lease_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lease_s = lease_s
+        self.lease_s = lease_s
         self._clock = clock
         self._held: dict[str, _Held] = {}
 
@@ -65,7 +65,7 @@ class Leases:
             LostClaimError: it does not, or may not.
         """
         held = self._held.get(batch.batch_id)
-        if held is None or held.token != batch.token or self._clock() - held.renewed_at >= self._lease_s:
+        if held is None or held.token != batch.token or self._clock() - held.renewed_at >= self.lease_s:
             raise LostClaimError(batch.batch_id)
 
     def claims(self) -> dict[str, str]:

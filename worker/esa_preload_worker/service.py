@@ -52,6 +52,7 @@ AGAIN_S = 0.5
 
 REDIS_FAILURES = (RedisError, OSError, QueueUnavailableError)
 
+LEFT = ("pending", "in_flight", "batches")
 LONG_WAITS = ("blocked", "quota", "job_cap")
 """Why a site waits for what this program cannot bring about."""
 BAD_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
@@ -116,6 +117,10 @@ class Service:
             with start_errors():
                 await self._claim_namespace()
                 await self._publish()
+                if self.settings.wait_aof and await self.ledger.trust_the_disk():
+                    log.warning(
+                        "worker.warning", message="Redis has appendfsync no: no batch waits for the disk"
+                    )
             await self.refresh_snapshot()
             await stack.enter_async_context(self._esa)
             try:
@@ -134,9 +139,11 @@ class Service:
     async def run_loops(self) -> None:
         """Renew leases, sweep, and look at the credentials, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self.settings.lease / RENEWALS_A_LEASE, self.renew, part="leases"))
-            group.create_task(self._every(SWEEP_S, self._sweep, part="sweep"))
-            group.create_task(self._every(CREDENTIALS_S, self._check_credentials))
+            group.create_task(
+                self._every(lambda: self.leases.lease_s / RENEWALS_A_LEASE, self.renew, part="leases")
+            )
+            group.create_task(self._every(lambda: SWEEP_S, self._sweep, part="sweep"))
+            group.create_task(self._every(lambda: CREDENTIALS_S, self._check_credentials))
 
     async def refresh_snapshot(self) -> None:
         """Read from the ledger what the metrics show."""
@@ -163,8 +170,9 @@ class Service:
         if self.pump.is_at_work:
             return None
         stuck: list[str] = []
-        for site_id, record, _, now_ms in await self._reader.site_records():
-            if not int(record.get("pending", 0)) and not int(record.get("in_flight", 0)):
+        for site_id, record, oldest_ms, now_ms in await self._reader.site_records():
+            # Not by numbers of URLs: how many a list in OSS holds may not be known yet.
+            if oldest_ms is None and not any(int(record.get(count, 0)) for count in LEFT):
                 continue
             if not _is_stuck(record, now_ms):
                 return None
@@ -193,16 +201,16 @@ class Service:
             )
 
     async def _every(
-        self, seconds: float, step: Callable[[], Awaitable[None]], *, part: Part | None = None
+        self, pause: Callable[[], float], step: Callable[[], Awaitable[None]], *, part: Part | None = None
     ) -> None:
         while True:
-            pause_s = seconds
+            fails = False
             try:
                 async with asyncio.timeout(STEP_S):
                     await step()
             except REDIS_FAILURES as exc:
                 self.health.redis_failed(exc, part)
-                pause_s = min(seconds, AGAIN_S)
+                fails = True
             except Exception:  # an outermost loop: the next round may do
                 log.exception("worker.error", message="a round of the loops failed")
             else:
@@ -210,11 +218,11 @@ class Service:
                     self.health.redis_answered(part)
             self.health.tick()
             heed_cancellation()
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(pause(), AGAIN_S) if fails else pause())
 
     async def renew(self) -> None:
         """Renew the leases of what is held here."""
-        claims, lease_s = self.leases.claims(), self.settings.lease
+        claims, lease_s = self.leases.claims(), self.leases.lease_s
         since = time.monotonic()
         # A dead connection is found out, and replaced, within a lease; a slow one has time for its greeting.
         async with asyncio.timeout(min(STEP_S, max(RENEWAL_S, lease_s / 2))):
@@ -224,10 +232,19 @@ class Service:
             self._claims_from = now + lease_s / 2
         self._renewed_at = now
         self.leases.renewed(claims, lost, since=since)
+        await self._stay_in_force()
+
+    async def _stay_in_force(self) -> None:
+        """Hold batches no longer than the other workers believe; publish anew what a server has forgotten."""
+        lease_s = await self.ledger.lease_in_force()
+        if lease_s is None:
+            await self._claim_namespace()
+            await self._publish()
+        self.leases.lease_s = min(self.settings.lease, lease_s or self.settings.lease)
 
     async def let_owners_renew(self) -> None:
         """Return when batches may be claimed: after an outage that may have cost leases, who lives renews before anybody claims."""
-        if self._renewed_at is None or time.monotonic() - self._renewed_at > self.settings.lease / 2:
+        if self._renewed_at is None or time.monotonic() - self._renewed_at > self.leases.lease_s / 2:
             await self.renew()
         await asyncio.sleep(max(0.0, self._claims_from - time.monotonic()))
 

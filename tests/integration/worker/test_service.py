@@ -343,3 +343,43 @@ async def test_a_client_of_redis_is_closed_with_the_worker(
         return await addresses() <= before
 
     await wait_until_async(closed)
+
+
+async def test_a_lease_that_others_publish_is_kept(redis: Redis, redis_url: str, sandbox: Sandbox) -> None:
+    """A worker renews and believes in its batches by the shorter of its own lease and the one in force."""
+    async with Service(settings_for(redis_url, sandbox.url, lease=30), credentials=Key()) as service:
+        await service.renew()
+        assert service.leases.lease_s == 30
+        await command(redis, "HSET", KEYS.settings, "lease_ms", 2_000)
+        await service.renew()
+        assert service.leases.lease_s == 2
+        await command(redis, "HSET", KEYS.settings, "lease_ms", 60_000)
+        await service.renew()
+        assert service.leases.lease_s == 30
+
+
+async def test_what_a_server_forgot_is_published_again(
+    redis: Redis, redis_url: str, sandbox: Sandbox
+) -> None:
+    """After a restart without its data the limits and the fingerprint are back with the next renewal."""
+    async with Service(settings_for(redis_url, sandbox.url, batch_max_urls=30), credentials=Key()) as service:
+        fingerprint = await command(redis, "HGET", KEYS.meta, "fingerprint")
+        await command(redis, "FLUSHALL")
+        await service.renew()
+        assert await command(redis, "HGET", KEYS.settings, "batch_max_urls") == b"30"
+        assert await command(redis, "HGET", KEYS.meta, "fingerprint") == fingerprint
+
+
+async def test_a_server_that_never_syncs_is_not_waited_for(
+    redis: Redis, redis_url: str, sandbox: Sandbox
+) -> None:
+    """With ``appendfsync no`` nobody could ever say that a claim is on disk: it is said once, and work goes on."""
+    before = await command(redis, "CONFIG", "GET", "appendfsync")
+    try:
+        await command(redis, "CONFIG", "SET", "appendfsync", "no")
+        async with Service(settings_for(redis_url, sandbox.url), credentials=Key()) as service:
+            assert await service.ledger.trust_the_disk()
+            assert await service.ledger.take(token="t", pump="p", new_batch_id="b") is None
+    finally:
+        value = before["appendfsync"] if isinstance(before, dict) else before[1]
+        await command(redis, "CONFIG", "SET", "appendfsync", value)
