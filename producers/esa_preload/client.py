@@ -341,8 +341,9 @@ class PreloadClient:
         """
         Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures.
 
-        Failures are URLs refused, expired or unknown; what had expired does not expire again. Safe to repeat: a call that
-        broke off is taken up where it stopped. Left alone are lists in OSS, and URLs whose plan has ended.
+        Failures are URLs refused, expired or unknown; what had expired does not expire again. Safe to repeat while nothing
+        fails anew: a call that broke off is taken up where it stopped; else what it took up may be sent twice. Left alone are lists in
+        OSS, and URLs whose plan has ended.
 
         Args:
             limit: failures taken up, the oldest first.

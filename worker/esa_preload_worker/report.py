@@ -30,7 +30,8 @@ def report(
 ) -> None:
     """Log and count how a claim of *batch* ended."""
     settlement = submission.settlement
-    metrics.batches.labels(settlement.outcome).inc()
+    is_at_fault = settlement.lone and settled.counts.get("refused")
+    metrics.batches.labels("refused" if is_at_fault else settlement.outcome).inc()
     if batch.attempt == 1:
         metrics.batch_urls.observe(len(batch.urls))
     site = metrics.site_label(batch.site_id)
@@ -105,6 +106,8 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         log.warning("batch.uncertain", state=settlement.state, **facts)
     elif settled.counts.get("refused"):
         log.warning("batch.refused", reason=settlement.reason, ended=dict(settled.counts), **facts)
+    elif settlement.unreachable:
+        log.warning("batch.requeued", outcome=settlement.outcome, **facts)
     else:
         log.info("batch.requeued", outcome=settlement.outcome, **facts)
 
