@@ -119,7 +119,10 @@ class Settings(BaseSettings):
         3_600, description="Seconds that a site waits when its quota is used up."
     )
     max_pending_per_site: int = Field(
-        1_000_000, ge=1, le=1_000_000_000, description="URLs pending per site, at most."
+        1_000_000,
+        ge=1_000,
+        le=1_000_000_000,
+        description="URLs pending per site, at most; 1,000 come at once.",
     )
     request_ttl: float = Field(
         7 * 86_400, ge=1, le=366 * 86_400, description="Seconds for which a request is kept after its end."
