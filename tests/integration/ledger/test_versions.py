@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from esa_preload.errors import UnsupportedRecordError
-from integration.ledger.driver import KEYS, PUT_BACK, LedgerDriver
+from integration.ledger.driver import KEYS, PUT_BACK, LedgerDriver, read_all
 from integration.ledger.test_order import urls
 
 
@@ -29,6 +29,18 @@ async def test_a_newer_request_is_refused_by_name(ledger: LedgerDriver) -> None:
     ledger.advance(2_000)
     await ledger.workers.sweep("w", turn_ms=3_000)
     assert await ledger.hash(KEYS.request("1")) == before
+
+
+async def test_a_newer_request_that_was_left_open_is_not_sealed(ledger: LedgerDriver) -> None:
+    """The sweep leaves it as it is and where it is; an older one beside it is sealed."""
+    for request_id in ("newer", "older"):
+        await ledger.accept(urls(1), request_id=request_id, total=None)
+    await make_newer(ledger, KEYS.request("1"))
+    before = await ledger.hash(KEYS.request("1"))
+    ledger.advance(3_600_000)
+    assert (await ledger.workers.sweep("w", turn_ms=3_000)).sealed_requests == 1
+    assert await ledger.hash(KEYS.request("1")) == before
+    assert list((await read_all(ledger.redis)).zset_of("open")) == ["1"]
 
 
 async def test_a_newer_lane_is_left_and_named_and_the_others_go_on(ledger: LedgerDriver) -> None:

@@ -22,11 +22,14 @@ end
 local sealed = 0
 local left_open = call('ZRANGEBYSCORE', P .. 'open', '-inf', text(now - setting('open_ttl_ms')), 'LIMIT', 0, REQUESTS)
 for _, owner in ipairs(left_open) do
-  call('ZREM', P .. 'open', owner)
-  if call('EXISTS', P .. 'request:' .. owner) == 1 then
-    call('HSET', P .. 'request:' .. owner, 'sealed', call('HLEN', P .. 'chunks:' .. owner))
-    account(owner, {})
-    sealed = sealed + 1
+  local version = call('HGET', P .. 'request:' .. owner, 'v')
+  if tonumber(version or VERSION) <= VERSION then
+    call('ZREM', P .. 'open', owner)
+    if version then
+      call('HSET', P .. 'request:' .. owner, 'sealed', call('HLEN', P .. 'chunks:' .. owner))
+      account(owner, {})
+      sealed = sealed + 1
+    end
   end
 end
 
