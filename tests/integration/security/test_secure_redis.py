@@ -107,7 +107,7 @@ async def test_the_whole_path_with_no_more_rights_than_the_page_gives(
 
 
 async def test_what_the_two_may_not_do(server: SecureServer) -> None:
-    """Another namespace, other keys, listing, flushing and configuring are closed to both; arq's locks to the producer."""
+    """Another namespace, other keys, flushing and configuring are closed to both; arq's locks and any look at what else is there to the producer."""
     forbidden: list[list[str | int]] = [
         ["FLUSHALL"],
         ["KEYS", "*"],
@@ -124,12 +124,20 @@ async def test_what_the_two_may_not_do(server: SecureServer) -> None:
         ["SET", "arq:job:other", "x"],
         ["SUBSCRIBE", "x"],
     ]
-    locks: list[list[str | int]] = [["SET", "arq:in-progress:esa-preload:default:1-1", "x"], ["MULTI"]]
-    for (user, password), closed in ((PRODUCER, [*forbidden, *locks]), (WORKER, forbidden)):
+    producers: list[list[str | int]] = [
+        ["SET", "arq:in-progress:esa-preload:default:1-1", "x"],
+        ["MULTI"],
+        ["SCAN", 0],
+        ["RANDOMKEY"],
+        ["DBSIZE"],
+        ["SELECT", 1],
+        ["EVAL", "return redis.call('SCAN', '0')", 0],
+    ]
+    for (user, password), closed in ((PRODUCER, [*forbidden, *producers]), (WORKER, forbidden)):
         client = connect(server.url(user, password))
         try:
             for arguments in closed:
-                with pytest.raises(Exception, match=r"(?i)permission|can't access"):
+                with pytest.raises(Exception, match=r"(?i)permission|can't (access|run)"):
                     await command(client, *arguments)
         finally:
             await client.aclose()
