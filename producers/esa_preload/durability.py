@@ -42,6 +42,10 @@ NO_REPLICA_YET = Doubt(
     why=f"no replica had it within {WAIT_MS / 1000:g} s",
     hint="see the replicas' state; repeat the call with the same request_id: it waits again",
 )
+UNTOLD = Doubt(
+    why="this user may not ask the server how it keeps what is written",
+    hint="let the user of ESA_PRELOAD_REDIS_URL ask: ACL SETUSER … +config|get +info",
+)
 NOWHERE = Doubt(
     why="the server has no append-only file that it can be asked about, and no replica",
     hint="set `appendonly yes` on Redis 7.2 or newer or on Valkey; on Redis 7.0 with `appendfsync always`, or give it a replica",
@@ -63,14 +67,18 @@ async def run_durably(
     if isinstance(waited, NoPermissionError):
         return reply, _forbidden("WAITAOF", waited)
     # No append-only file, or a server from before 7.2.
-    if await _syncs_every_write(redis):
+    syncs = False if "appendonly is disabled" in str(waited) else await _syncs_every_write(redis)
+    if syncs:
         return reply, None
-    if await _replicas(redis) == 0:
-        return reply, NOWHERE
+    replicas = await _replicas(redis)
+    if replicas == 0:
+        return reply, UNTOLD if syncs is None else NOWHERE
     reply, waited = await _run_and_wait(redis, script, prefix, arguments, ("WAIT", 1, WAIT_MS))
     if isinstance(waited, ResponseError):
         return reply, _forbidden("WAIT", waited)
-    return reply, None if int(cast("Any", waited)) >= 1 else NO_REPLICA_YET
+    if int(cast("Any", waited)) >= 1:
+        return reply, None
+    return reply, NO_REPLICA_YET if replicas else UNTOLD
 
 
 async def _run_and_wait(
@@ -90,12 +98,12 @@ async def _run_and_wait(
     return cast("Reply", reply), waited
 
 
-async def _syncs_every_write(redis: Redis) -> bool:
-    """Tell whether each reply of the server means that it has written its file; a server that will not say does not."""
+async def _syncs_every_write(redis: Redis) -> bool | None:
+    """Tell whether each reply of the server means that it has synced its file; ``None``: it may not be asked."""
     try:
         reply = await command(redis, "CONFIG", "GET", "append*")
     except ResponseError:
-        return False
+        return None
     pairs = cast("Any", reply).items() if isinstance(reply, dict) else zip(*[iter(reply)] * 2, strict=True)
     config = {as_text(name): as_text(value) for name, value in pairs}
     return (config.get("appendonly"), config.get("appendfsync")) == ("yes", "always")

@@ -127,6 +127,38 @@ async def test_a_user_without_the_right_to_wait_is_told_which(server: Redis, own
         assert "+waitaof" in caught.value.hint
 
 
+@pytest.mark.usefixtures("old_server", "short_wait")
+@pytest.mark.parametrize("closed", ["-config", "-info", "-config -info"])
+async def test_a_user_who_may_not_ask_is_told_what_to_allow(
+    server: Redis, own_valkey: OwnValkey, closed: str
+) -> None:
+    """Nothing is known of file or replica, not even after a wait for one: the hint names the rights, which are enough."""
+    await command(server, "CONFIG", "SET", "appendfsync", "everysec" if closed == "-info" else "always")
+    await command(server, "ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", *closed.split())
+    user = own_valkey.url.replace("unix://", "unix://u:p@")
+    async with PreloadClient(user, namespace=NAMESPACE) as client:
+        with pytest.raises(NotDurableError, match="may not ask") as caught:
+            await client.enqueue(SITE, urls(3), request_id="r", durable=True)
+        rights = caught.value.hint.partition("…")[2].split()
+        assert rights == ["+config|get", "+info"]
+        await command(server, "ACL", "SETUSER", "u", *rights)
+        await command(server, "CONFIG", "SET", "appendfsync", "always")
+        assert (await client.enqueue(SITE, urls(3), request_id="r", durable=True)).accepted == 3
+
+
+async def test_a_file_that_is_off_is_named_to_a_user_who_may_not_ask(
+    server: Redis, own_valkey: OwnValkey
+) -> None:
+    """The server's reply to WAITAOF says so by itself: more rights would not help."""
+    await command(server, "CONFIG", "SET", "appendonly", "no")
+    await command(server, "ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", "-config")
+    user = own_valkey.url.replace("unix://", "unix://u:p@")
+    async with PreloadClient(user, namespace=NAMESPACE) as client:
+        with pytest.raises(NotDurableError, match="no append-only file") as caught:
+            await client.enqueue(SITE, urls(3), durable=True)
+        assert "appendonly yes" in caught.value.hint
+
+
 @pytest.mark.usefixtures("old_server")
 async def test_an_old_server_is_believed_when_it_syncs_each_write(server: Redis) -> None:
     """Without WAITAOF, ``appendfsync always`` is as good: each reply means that it is on disk; everysec is not."""
