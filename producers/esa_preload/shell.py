@@ -38,6 +38,13 @@ def run_cli(cli: Callable[..., object]) -> NoReturn:
     except EsaPreloadError as exc:
         click.echo(f"Error: {exc}" + (f"\n  {exc.hint}" if exc.hint else ""), err=True)
         sys.exit(exit_code(exc))
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("esa_preload"):
+            raise
+        click.echo(
+            f"Error: {exc.name} is not installed\n  pip install 'esa-preload[worker]', or [sandbox]", err=True
+        )
+        sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away: nothing to say to it
         sys.exit(EXIT_FAILED)
