@@ -221,8 +221,10 @@ class Ledger:
                     doubt=doubt,
                 )
             case "conflict":
+                what = as_text(rest[0])
+                differs = "other URLs" if "chunk" in what else f"another {what}"
                 raise RequestConflictError(
-                    f"request {header.request_id} is known with another {as_text(rest[0])}",
+                    f"request {header.request_id} is known with {differs}",
                     hint="choose another request_id, or repeat the first call exactly",
                 )
             case "full":

@@ -164,9 +164,9 @@ async def test_a_call_that_broke_off_resumes(
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"urls": urls(3, start=7)}, "chunk 0"),
-        ({"urls": urls(1_200)}, "chunk"),
-        ({"priority": "low"}, "priority"),
+        ({"urls": urls(3, start=7)}, "with other URLs"),
+        ({"urls": urls(1_200)}, "with other URLs"),
+        ({"priority": "low"}, "another priority"),
         ({"expires_in": 60}, "expires_in"),
         ({"plan": Plan(interval_s=9)}, "plan"),
         ({"site_id": SITE + 1}, "site"),
