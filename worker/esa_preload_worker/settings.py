@@ -219,6 +219,8 @@ class Settings(BaseSettings):
             "rate_min": self.rate_min,
             "rate_max": self.rate_max,
             "lease_ms": round(self.lease * 1000),
+            "call_timeout_ms": round(self.call_timeout * 1000),
+            "list_lag_ms": round(self.list_lag * 1000),
             "max_pending_per_site": self.max_pending_per_site,
             "request_ttl_ms": round(self.request_ttl * 1000),
         }
