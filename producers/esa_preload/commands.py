@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import sys
 import uuid
 from dataclasses import asdict
@@ -131,6 +132,8 @@ async def _enqueue(
     plan = _plan(start, end, interval, slice_len)
     if timeout is not None and not wait:
         raise click.UsageError("--timeout goes with --wait.")
+    if timeout is not None and not timeout < math.inf:
+        raise click.UsageError("--timeout is a number of seconds.")
     request_id = uuid.uuid4().hex if request_id is None else request_id
     if oss_url is not None:
         if urls or file is not None:
@@ -379,7 +382,7 @@ def requeue(site_id: str, *, as_json: bool) -> None:
             for receipt in receipts:
                 _print_receipt(receipt)
         else:
-            click.echo("There are no failures to take up.")
+            click.echo("There are no failures to take up: lists in OSS, and plans that have ended, are not.")
         return 0
 
     _run(do)
@@ -502,7 +505,9 @@ def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, empt
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("site_id", "batch_id"))
     for row in rows:
         table.add_row(
             *(

@@ -158,7 +158,8 @@ async def test_an_operator_holds_and_releases_a_site(env: dict[str, str]) -> Non
     assert "origin down" in (await finish("esa-preload", "sites", env=env)).out
     assert "goes on" in (await finish("esa-preload", "resume", SITE, env=env)).out
     assert "nothing held the account" in (await finish("esa-preload", "resume", "--account", env=env)).out
-    assert "no failures" in (await finish("esa-preload", "requeue", "--site", SITE, env=env)).out
+    nothing = (await finish("esa-preload", "requeue", "--site", SITE, env=env)).out
+    assert "no failures to take up: lists in OSS, and plans that have ended, are not" in nothing
     cancelled = await finish("esa-preload", "cancel", "r", "--json", env=env)
     assert cancelled.json() == {"request_id": "r", "cancelled": 1, "in_flight": 0}
 
@@ -208,6 +209,14 @@ async def test_an_operator_holds_and_releases_a_site(env: dict[str, str]) -> Non
             ("enqueue", "--site", SITE, "--timeout", "3", "https://a.example/"),
             2,
             "--timeout goes with --wait",
+        ),
+        *(
+            (
+                ("enqueue", "--site", SITE, "--wait", "--timeout", value, "https://a.example/"),
+                2,
+                "--timeout is a number of seconds",
+            )
+            for value in ("nan", "inf")
         ),
         (
             ("enqueue", "--site", SITE, "--end", "9999-12-31T23:59:59+00:00", "https://a.example/"),

@@ -1,0 +1,33 @@
+"""Tables for people: on a terminal that is too narrow for them nothing is lost, and an id can be copied."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, cast
+
+import pytest
+
+from esa_preload import commands
+
+SITE, BATCH = "190007158391808", "0123456789abcdef0123456789abcdef"
+URL = "https://www.example.com/assets/application-0123456789.js?version=1234567890"
+COLUMNS = ("at", "site_id", "reason", "code", "batch_id", "url")
+
+
+@pytest.mark.parametrize("width", [60, 80, 400])
+def test_a_narrow_table_folds_and_leaves_ids_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Every character of a long cell is there, below each other if need be; site and batch stand on one line."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    row = {"at": "1", "site_id": SITE, "reason": "r", "code": "c", "batch_id": BATCH, "url": URL}
+    cast("Any", commands)._print_table(COLUMNS, [row], empty="")
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    _, site, rest = shown.partition(SITE)
+    assert site
+    assert BATCH in rest
+    folded = "".join(line.split()[-1] for line in rest.splitlines() if line.strip())
+    assert folded == URL
