@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -57,13 +58,37 @@ async def test_what_is_kept_and_not_needed_is_used(ledger: LedgerDriver) -> None
     assert hosts((await ledger.take_batch()).urls) == {"high": 5, "normal": 94, "low": 1}
 
 
-async def test_a_batch_of_one_goes_to_the_highest_band_that_has_something(ledger: LedgerDriver) -> None:
-    """When a batch holds one URL, the place kept for the lower bands is all there is: they are not starved for it."""
-    await ledger.publish(batch_max_urls=1)
-    await ledger.accept(urls(2, "high"), band=HIGH)
-    await ledger.accept(urls(2, "low"), band=LOW)
-    taken = [hosts(batch.urls) for batch in await ledger.drain()]
-    assert sorted(map(str, taken)) == sorted(map(str, [{"high": 1}] * 2 + [{"low": 1}] * 2))
+@pytest.mark.parametrize("most", [1, 2, 5, 10, 100])
+async def test_high_is_first_and_low_not_starved_whatever_the_size_of_batches(
+    ledger: LedgerDriver, most: int
+) -> None:
+    """Of a thousand places 900 go to high, 90 to normal and 10 to low; the first one to high, and none but a tenth waits long."""
+    await ledger.publish(batch_max_urls=most)
+    for band, name in ((LOW, "low"), (NORMAL, "normal"), (HIGH, "high")):
+        await ledger.accept(urls(1_000, name), band=band)
+    taken: Counter[str] = Counter()
+    for places in range(most, 1_001, most):
+        batch = await ledger.take_batch()
+        assert len(batch.urls) == most
+        taken.update(hosts(batch.urls))
+        await ledger.settle(batch)
+        assert taken["normal"] + taken["low"] == places // 10, "evenly, and never before high"
+        assert taken["low"] == places // 100
+    assert taken == {"high": 900, "normal": 90, "low": 10}
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 10, 100])
+async def test_without_high_a_tenth_is_kept_for_low(ledger: LedgerDriver, most: int) -> None:
+    """Normal goes before low as high does before both, at every size of batches."""
+    await ledger.publish(batch_max_urls=most)
+    for band, name in ((LOW, "low"), (NORMAL, "normal")):
+        await ledger.accept(urls(200, name), band=band)
+    taken: Counter[str] = Counter()
+    for _ in range(0, 200, most):
+        batch = await ledger.take_batch()
+        taken.update(hosts(batch.urls))
+        await ledger.settle(batch)
+    assert taken == {"normal": 180, "low": 20}
 
 
 async def test_a_merge_promotes_and_never_demotes(ledger: LedgerDriver) -> None:

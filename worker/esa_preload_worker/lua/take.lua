@@ -140,11 +140,17 @@ local function claim(site, lane)
     end
   end
 
-  -- A tenth of the room is kept for the bands below, while they have something.
-  local below = lengths[1] + lengths[2]
-  pop(0, most - math.min(below, math.ceil(most / 10)))
+  -- A tenth of the room is kept for the bands below, while they have something: of small batches, a place now and then.
+  local function kept(field, room, waiting)
+    if waiting == 0 then return 0 end
+    local lane_key = P .. 'lane:' .. id
+    local tenths = tonumber(call('HGET', lane_key, field) or 0) + room
+    call('HSET', lane_key, field, tenths % 10)
+    return math.min(waiting, math.floor(tenths / 10))
+  end
+  pop(0, most - kept('tenths', most, lengths[1] + lengths[2]))
   local room = most - #urls
-  pop(1, room - math.min(lengths[2], math.ceil(room / 10)))
+  pop(1, room - kept('tenths_low', room, lengths[2]))
   for _, band in ipairs({ 2, 0, 1 }) do pop(band, most - #urls) end
 
   if raw > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', -raw) end
