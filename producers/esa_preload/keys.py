@@ -99,6 +99,10 @@ class Keys:
         """Hash: a claimed batch; gone when it is settled."""
         return f"{self.prefix}batch:{batch_id}"
 
+    def lone(self, site_id: int) -> str:
+        """Hash with a TTL: url that ESA refused by itself → ms of the first time."""
+        return f"{self.prefix}lone:{site_id}"
+
     def failures(self, site_id: int) -> str:
         """Stream with a TTL: URLs that ended as refused, unknown or expired."""
         return f"{self.prefix}failures:{site_id}"

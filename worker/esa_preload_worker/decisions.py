@@ -167,9 +167,9 @@ def judge_list(job: Job, refused: Sequence[RefusedUrl], timing: Timing) -> Settl
     )
     ended = replace(done, reason=REASONS[kind], code=kind, list_failed=failed[:LIST_FAILED_MAX])
     if job.url_submitted == 0:
-        return replace(
-            ended, outcome="refused", verdict="refused", list_ends={"refused": missing}, went_well=()
-        )
+        # Where ESA counted nothing, the producer's count stands.
+        ends = {"refused": missing} if missing else None
+        return replace(ended, outcome="refused", verdict="refused", list_ends=ends, went_well=())
     return replace(ended, outcome="partial", list_ends={"submitted": job.url_submitted, "refused": missing})
 
 
@@ -277,13 +277,15 @@ def after_create_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: T
             return Settlement(
                 what="end", outcome="refused", verdict="refused", reason="too_large", code=error.code
             )
-        case _ if batch.is_part:
-            reason = "too_large" if isinstance(error, SizeError) else "refused"
-            return Settlement(what="hold", outcome="held", reason=reason, code=error.code, hint=error.hint)
         case _:
+            reason = "too_large" if isinstance(error, SizeError) else "refused"
+            if batch.is_part:
+                return Settlement(
+                    what="hold", outcome="held", reason=reason, code=error.code, hint=error.hint
+                )
             # One URL alone, refused for a reason that may lie in the request: nothing is dropped until another gets through.
             block = _block_of_request(error)
-            return replace(_again(batch, "blocked", block.probe_ms), block=block)
+            return replace(_again(batch, "blocked"), reason=reason, code=error.code, block=block, lone=True)
 
 
 def look_again(delay_ms: int) -> Settlement:

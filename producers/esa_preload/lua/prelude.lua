@@ -18,6 +18,7 @@
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
 --   parts:<s>           list    parts of split batches of a site that wait for their turn
 --   rate:<op>           hash    pace and cooldown of an operation; 'endpoint' is the circuit
+--   lone:<s>            hash    url that ESA refused by itself -> ms of the first time
 --   failures:<s>        stream  urls that ended as refused, unknown or expired
 --   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
 local P = KEYS[1]

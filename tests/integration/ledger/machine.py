@@ -499,6 +499,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def settled(self, known: Claimed, settlement: Settlement, children: tuple[str, str]) -> None:
         """Let the model do what was settled."""
+        if settlement.site_ok:
+            sent_at = self.before.hash_of(f"batch:{known.batch_id}").get("sent_at", self.now)
+            self.model.note_good(known, int(sent_at))
         match settlement.what:
             case "defer":
                 known.state = "ready" if settlement.state == "ready" else "active"
@@ -507,20 +510,21 @@ class LedgerMachine(RuleBasedStateMachine):
             case "hold":
                 known.state = "held"
                 self.model.splits.setdefault(known.root, Split()).held.append(known.batch_id)
-                self.model.part_ended(known.root, has_passed=False)
+                self.model.part_ended(known.root, has_passed=False, now=self.now)
             case _:
-                verdicts = [str(settlement.verdict)] * len(known.entries)
+                verdict = str(settlement.verdict)
+                if settlement.lone and self.model.is_at_fault(known, self.now):
+                    verdict = "refused"
+                verdicts = [verdict] * len(known.entries)
                 for exemption in settlement.exemptions:
                     verdicts[exemption.index] = exemption.verdict
-                if is_list(known.where[1]) and settlement.verdict != "pending":
-                    self.model.end_list(
-                        known, dict(settlement.list_ends or {settlement.verdict: known.weight})
-                    )
+                if is_list(known.where[1]) and verdict != "pending":
+                    self.model.end_list(known, dict(settlement.list_ends or {verdict: max(1, known.weight)}))
                 else:
                     self.model.end(known, verdicts)
                 if known.root:
                     passed = bool(known.job_id) or settlement.verdict == "submitted"
-                    self.model.part_ended(known.root, has_passed=passed)
+                    self.model.part_ended(known.root, has_passed=passed, now=self.now)
 
     # --- time and people
 

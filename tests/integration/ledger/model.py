@@ -96,6 +96,8 @@ class Model:
         self.splits: dict[str, Split] = {}
         self.sites: dict[int, Counter[str]] = {}
         self.failures: dict[int, list[Failed]] = {}
+        self.good_at: Counter[int] = Counter()
+        self.lone: dict[Lane, int] = {}
 
     def request(self, request_id: str) -> Request | None:
         """Return a request by its id."""
@@ -275,7 +277,22 @@ class Model:
             self.batches[child] = Claimed(child, batch.where, entries, 1, "ready", root)
         del self.batches[batch.batch_id]
 
-    def part_ended(self, root: str, *, has_passed: bool) -> Literal["no", "refused", "blocked"]:
+    def note_good(self, batch: Claimed, sent_ms: int) -> None:
+        """ESA took a batch: requests of its site are good as of when it was sent, and so are its URLs."""
+        site = batch.where[0]
+        self.good_at[site] = max(self.good_at[site], sent_ms)
+        for url, _ in batch.entries:
+            self.lone.pop((site, url), None)
+
+    def is_at_fault(self, batch: Claimed, now: int) -> bool:
+        """Tell whether the one URL of a batch was refused by itself before, and the site's requests got through since."""
+        site, ((url, _),) = batch.where[0], batch.entries
+        if self.good_at[site] > self.lone.setdefault((site, url), now):
+            del self.lone[site, url]
+            return True
+        return False
+
+    def part_ended(self, root: str, *, has_passed: bool, now: int) -> Literal["no", "refused", "blocked"]:
         """Judge the held parts when the last part has ended."""
         split = self.splits[root]
         split.live -= 1
@@ -284,7 +301,8 @@ class Model:
             return "no"
         for held in split.held:
             batch = self.batches[held]
-            self.end(batch, ["refused" if split.has_passed else "pending"] * len(batch.entries))
+            is_refused = split.has_passed or self.is_at_fault(batch, now)
+            self.end(batch, ["refused" if is_refused else "pending"])
         del self.splits[root]
         return "refused" if split.has_passed or not split.held else "blocked"
 

@@ -105,4 +105,5 @@ def _refused(kind: str, batch: Batch, known: Claimed) -> Settlement:
         return Settlement(what="end", outcome="refused", verdict="refused", reason=kind)
     if batch.is_part:
         return HOLD
-    return replace(_again(batch, known), block=Block(scope="site", code="InvalidParameter", probe_ms=15_000))
+    block = Block(scope="site", code="InvalidParameter", probe_ms=15_000)
+    return replace(_again(batch, known), reason="refused", code=block.code, block=block, lone=True)

@@ -285,6 +285,92 @@ async def test_a_smaller_batch_is_learnt_for_an_hour(ledger: LedgerDriver) -> No
     assert max([len((await ledger.take_batch()).urls) for _ in range(3)]) == 100
 
 
+# --- a URL that ESA refuses by itself
+
+LONE = Settlement(
+    what="end",
+    outcome="blocked",
+    verdict="pending",
+    reason="refused",
+    code="Odd",
+    block=Block(scope="site", code="Odd"),
+    lone=True,
+)
+PLAN = "1700003600000,,,"
+
+
+async def probes(ledger: LedgerDriver, answer: Callable[[Batch], Settlement], times: int) -> list[int]:
+    """Let ESA *answer* a batch a minute; returns how many URLs of each ended as refused."""
+    refused: list[int] = []
+    for _ in range(times):
+        ledger.advance(61_000)
+        batch = await ledger.take_batch()
+        refused.append((await ledger.settle(batch, answer(batch))).counts.get("refused", 0))
+    return refused
+
+
+@pytest.mark.parametrize("lane", [PLAN, "oss:bad:"])
+async def test_a_lone_offender_blocks_its_site_once(ledger: LedgerDriver, lane: str) -> None:
+    """Refused again after a batch that was sent since got through, it ends as refused, named, and the site goes on."""
+    weight = 0 if lane.startswith("oss:") else 1
+    await ledger.accept(urls(1, "bad"), request_id="bad", lane=lane, weight=weight)
+    ledger.advance(61_000)
+    first = await ledger.settle(await ledger.take_batch(), LONE)
+    assert (first.began, first.counts.get("refused", 0)) == (True, 0)
+    await ledger.accept(urls(1_000), request_id="good")
+    answered = await probes(ledger, lambda batch: LONE if batch.lane == lane else SUBMITTED, 3)
+    assert sorted(answered) == [0, 0, 1]
+    assert (await ledger.counts("bad"))["refused"] == 1
+    assert (await ledger.producers.status("bad")).state == "done"
+    (failure,) = await ledger.producers.failures(1)
+    assert (failure.url, failure.reason, failure.code) == (urls(1, "bad")[0], "refused", "Odd")
+    (site,) = await ledger.producers.site_statuses()
+    assert site.state == "active"
+    assert await ledger.hash(KEYS.lone(1)) == {}
+
+
+async def test_a_lone_url_is_not_at_fault_while_nothing_gets_through(ledger: LedgerDriver) -> None:
+    """However often it is refused, and when only a batch sent before it got through since; its first time goes in a day."""
+    await ledger.accept(urls(100), request_id="good")
+    earlier = await ledger.take_batch()
+    await ledger.accept(urls(1, "bad"), request_id="bad", lane=PLAN)
+    ledger.advance(5_000)
+    assert (await ledger.settle(await ledger.take_batch(), LONE)).began
+    assert (await ledger.settle(earlier)).resumed
+    assert await probes(ledger, lambda _: LONE, 3) == [0, 0, 0]
+    assert await ledger.counts("bad") == {"accepted": 1, "pending": 1}
+    assert 0 < await ledger.redis_does("PTTL", KEYS.lone(1)) <= 86_400_000
+
+
+async def test_a_lone_url_that_gets_through_begins_anew(ledger: LedgerDriver) -> None:
+    """Refused, then submitted, then asked for again and refused: that is a first time."""
+    for answers in ((LONE, SUBMITTED), (LONE,)):
+        await ledger.accept(urls(1), lane=PLAN)
+        for answer in answers:
+            ledger.advance(61_000)
+            assert (await ledger.settle(await ledger.take_batch(), answer)).counts.get("refused", 0) == 0
+    assert (await ledger.hash(KEYS.site(1)))["pending"] == "1"
+
+
+async def test_offenders_of_a_lane_of_their_own_block_their_site_once(ledger: LedgerDriver) -> None:
+    """A split batch of which no part gets through is put back once; the second time, with good ones since, it is refused."""
+    await ledger.accept(urls(2, "bad"), request_id="bad", lane=PLAN)
+    ledger.advance(61_000)
+    for ends in ({"accepted": 2, "pending": 2}, {"accepted": 2, "refused": 2}):
+        await ledger.settle(await ledger.take_batch(), SPLIT)
+        for _ in range(2):
+            await ledger.settle(await ledger.take_batch(), HOLD)
+        assert await ledger.counts("bad") == ends
+        ledger.advance(61_000)
+        if "pending" in ends:
+            await ledger.accept(urls(100), site=1, request_id="good")
+            await ledger.redis_does("ZADD", KEYS.lanes(1), 0, "")
+            assert (await ledger.settle(await ledger.take_batch())).resumed
+            ledger.advance(1)
+    (site,) = await ledger.producers.site_statuses()
+    assert site.state != "blocked"
+
+
 # --- sites that wait
 
 

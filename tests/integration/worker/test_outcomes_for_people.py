@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from esa_preload.model import Plan
 from esa_preload.scripts import as_text, command
 from esa_preload_worker.esa import RefusedError, SizeError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
@@ -133,6 +134,34 @@ async def test_a_request_that_is_refused_whole_refuses_no_backlog(worker: Rig, l
     assert (await worker.work(request, timeout_s=20)).submitted == 200
     assert worker.planned() == 200
     assert names(logged) == ["site.blocked", "site.resumed"]
+
+
+async def test_a_lone_url_that_is_refused_costs_its_site_one_block(worker: Rig, logged: Logged) -> None:
+    """Alone in its lane it blocks the site; refused again after others got through it ends, and the others go on at full size."""
+    (bad,) = urls_of(1, start=500)
+
+    def refuse(urls: Sequence[str]) -> RefusedError | None:
+        return RefusedError("no", code="InvalidUrl.Format", http_status=400) if bad in urls else None
+
+    worker.between.refuse = refuse
+    lone = await worker.enqueue([bad], plan=Plan(interval_s=60, slice_len=50))
+    await worker.work(lone, until=lambda _: "site.blocked" in names(logged))
+    request = await worker.enqueue(urls_of(300))
+
+    async def probed() -> bool:
+        await worker.due()
+        await worker.pump.run()
+        return (await worker.client.status(lone)).state == "done"
+
+    await wait_until_async(probed)
+    assert (await worker.client.status(lone)).refused == 1
+    assert (await worker.work(request)).submitted == 300
+    assert names(logged) == ["site.blocked", "site.resumed"]
+    assert await state_of(worker) == ("active", "")
+    (failure,) = await worker.client.failures(SITE)
+    assert (failure.url, failure.reason, failure.code) == (bad, "refused", "InvalidUrl.Format")
+    assert worker.count("batches_total", outcome="refused") == 1
+    assert worker.count("urls_refused_total", site=str(SITE), reason="refused") == 1
 
 
 # -- size ---------------------------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ LIST_BATCH = batch_of((LIST,), lane="oss:r:")
         (job_of(9, 9), None, {S: 9}, S),
         (job_of(9, 7, "InvalidUrl"), refused((0, "")), {S: 7, R: 2}, S),
         (job_of(9, 0, "InvalidUrl"), None, {R: 9}, R),
-        (job_of(0, 0, "OtherErrors"), None, {R: 0}, R),
+        (job_of(0, 0, "OtherErrors"), None, None, R),
         (job_of(9, 0, "QuotaExcess"), None, None, P),
     ],
 )
@@ -260,6 +260,10 @@ def test_a_create_that_failed(batch: Batch, error: EsaError, what: str, outcome:
         assert (settlement.throttle.operation, settlement.throttle.sent_ms) == (CREATE_JOB, 5)
     assert settlement.unreachable == isinstance(error, NotSentError)
     assert (settlement.block is not None) == (outcome == "blocked")
+    assert settlement.lone == (batch in (ONE, ONE_LIST) and outcome == "blocked")
+    if settlement.lone:
+        reason = "too_large" if isinstance(error, SizeError) else "refused"
+        assert (settlement.reason, settlement.code) == (reason, error.code)
     assert (settlement.size_limit == 2) == (isinstance(error, SizeError) and len(batch.urls) > 2)
     waits = settlement.site_wait
     if "Quota" in error.code:

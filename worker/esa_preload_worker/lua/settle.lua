@@ -8,12 +8,12 @@
 --       5 JSON: verdict ('submitted', 'refused', 'unknown', 'pending'), reason, code, exceptions [[index from 1, verdict,
 --         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the call showed:
 --         throttled {op, sent, hint_ms}, unreachable, went_well [op...], site_wait {reason, ms, grows}, site_ok,
---         block {scope, code, hint, probe_ms}, size_limit, roll (0 to 1).
+--         block {scope, code, hint, probe_ms}, lone (the block is for a URL that ESA refused by itself), size_limit, roll (0 to 1).
 -- Returns: {'ok', site resumed 0 or 1, account resumed 0 or 1, a wait or block began 0 or 1 (0: it goes on), wait until ms or 0,
 --   verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
 local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local batch_key = P .. 'batch:' .. id
-local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'state', 'oldest_at', 'job_id' }
+local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'state', 'oldest_at', 'job_id', 'sent_at' }
 
 local function read_batch(batch)
   local values, b = call('HMGET', P .. 'batch:' .. batch, unpack(BATCH)), { id = batch }
@@ -155,7 +155,7 @@ local function end_batch(b, verdict, reason, code, exceptions)
   local special = {}
   for _, e in ipairs(exceptions or {}) do special[e[1]] = e end
   if is_list(b.lane) and verdict ~= 'pending' then
-    end_list(b, facts.ends or { [verdict] = b.count })
+    end_list(b, facts.ends or { [verdict] = math.max(1, b.count) }) -- one that nobody counted is not nothing
   elseif verdict == 'submitted' and next(special) == nil then -- the usual end needs no look at the single URLs
     for owner, n in string.gmatch(b.owners, '(%d+):(%d+)') do
       account(owner, { in_flight = -tonumber(n), submitted = tonumber(n) })
@@ -190,6 +190,32 @@ local function end_batch(b, verdict, reason, code, exceptions)
   forget(b)
 end
 
+-- A URL that ESA refuses by itself: whether it did so before, and took a batch that was sent since. Then the URL is at fault and
+-- not the request. Else that is noted: its site is blocked.
+local LONE_MS, LONE_MAX = 86400000, 1000
+local lone_key = P .. 'lone:' .. site
+local function is_at_fault(url)
+  local first = call('HGET', lone_key, url)
+  if first and tonumber(call('HGET', site_key, 'good_at') or 0) > tonumber(first) then
+    call('HDEL', lone_key, url)
+    return true
+  end
+  if not first and call('HLEN', lone_key) < LONE_MAX then
+    call('HSET', lone_key, url, text(now))
+    call('PEXPIRE', lone_key, text(LONE_MS), 'NX')
+  end
+  return false
+end
+
+-- Requests are good as of this batch, and so are its URLs.
+local function note_good(b)
+  local sent_at = tonumber(b.sent_at or 0)
+  if sent_at > tonumber(call('HGET', site_key, 'good_at') or 0) then call('HSET', site_key, 'good_at', text(sent_at)) end
+  if call('EXISTS', lone_key) == 1 then
+    each_member(b, function(_, url) call('HDEL', lone_key, url) end)
+  end
+end
+
 -- One part of a split batch has ended: when it was the last, judge those that were held.
 local function part_ended(root, has_passed)
   local key, held_key = P .. 'split:' .. root, P .. 'held:' .. root
@@ -201,9 +227,9 @@ local function part_ended(root, has_passed)
     local held = parts[i]
     local b = read_batch(held)
     local why = call('HMGET', P .. 'batch:' .. held, 'reason', 'code', 'hint')
-    if some_passed then
+    if some_passed or is_at_fault(string.match(b.members, '^[^ ]+')) then
       end_batch(b, 'refused', why[1], why[2])
-    else -- not one URL got through: the request is at fault, not the URLs
+    else -- not one URL got through: the request may be at fault, not the URLs
       end_batch(b, 'pending')
       facts.block = facts.block or { scope = 'site', code = why[2], hint = why[3], probe_ms = facts.probe_ms or 60000 }
     end
@@ -241,6 +267,9 @@ if facts.size_limit and facts.size_limit < batch_max_urls() then
   -- For an hour: it may have been about those URLs, and nothing else would ever raise it again.
   call('HSET', P .. 'meta', 'size_limit', facts.size_limit, 'size_limit_until', text(now + SIZE_LIMIT_MS))
 end
+
+if facts.site_ok then note_good(mine) end
+if facts.lone and is_at_fault(string.match(mine.members, '^[^ ]+')) then facts.verdict, facts.block = 'refused', nil end
 
 if what == 'defer' then
   put_off(mine, facts.state, math.max(facts.delay_ms, waits_until - now))
