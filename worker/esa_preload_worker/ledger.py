@@ -278,6 +278,7 @@ class WorkerLedger:
         self.keys = keys
         self.now_ms = now_ms
         self._waits_for_disk = waits_for_disk
+        self._are_loaded = False
 
     def __repr__(self) -> str:
         return f"<WorkerLedger {self.keys.namespace}>"
@@ -351,6 +352,9 @@ class WorkerLedger:
 
     async def _run(self, steps: Sequence[tuple[Script, Sequence[Argument]]]) -> list[Reply]:
         """Run scripts and, where the server can, wait until its append-only file has what they did: one round trip."""
+        if not self._are_loaded:  # were only the first unknown, the second would run before it
+            await commands(self.redis, [("SCRIPT", "LOAD", script.text) for script in (SETTLE, TAKE)])
+            self._are_loaded = True
         calls: list[Sequence[Argument]] = [
             ("EVALSHA", script.sha, 1, self.keys.prefix, *arguments) for script, arguments in steps
         ]

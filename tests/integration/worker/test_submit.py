@@ -438,19 +438,19 @@ async def test_a_job_whose_plan_redis_forgot_is_planned_once(worker: Rig, redis:
     await asyncio.sleep(0.1)
     batch = await worker.ledger.take(token="t", pump="p", new_batch_id="2" * 24)
     assert isinstance(batch, Batch)
-    names = await redis.keys("*")
-    before = {name: await redis.dump(name) for name in names}
+    names = await command(redis, "KEYS", "*")
+    before = {name: await command(redis, "DUMP", name) for name in names}
     worker.leases.hold(batch, since=asyncio.get_running_loop().time())
     await worker.submitter.submit(batch)
     assert worker.planned() == 3
-    await redis.flushall()
+    await command(redis, "FLUSHALL")
     for name, value in before.items():
-        await redis.restore(name, 0, value)
+        await command(redis, "RESTORE", name, 0, value)
     worker.leases.release(batch)
-    await redis.zadd(worker.ledger.keys.leases, {batch.batch_id: 1})
+    await command(redis, "ZADD", worker.ledger.keys.leases, 1, batch.batch_id)
     assert (await worker.work(request)).submitted == 3
     assert (worker.planned(), worker.between.calls.count("create_plans")) == (3, 1)
-    await redis.flushall()  # what was restored has no time to live any more
+    await command(redis, "FLUSHALL")  # what was restored has no time to live any more
 
 
 async def test_a_stalled_process_sends_nothing(worker: Rig) -> None:
