@@ -96,7 +96,7 @@ async def test_a_live_queue_gives_no_false_alarm(queue: Queue, redis_url: str) -
             audit = await Auditor(reader).run()
             return bool(audit.counts["batches"] and len(producer.request_ids) > 20)
 
-        await wait_until_async(has_work)
+        await wait_until_async(has_work, timeout_s=60)
         seen = {"urls": 0, "in_flight": 0, "requests_active": 0}
         until, audits = time.monotonic() + LOAD_S, 0
         while time.monotonic() < until:
@@ -113,7 +113,7 @@ async def test_a_repair_of_a_live_queue_does_no_harm(queue: Queue, redis_url: st
     reader = LedgerReader(queue.redis, queue.keys)
     said: list[str] = []
     async with _load(redis_url, queue.keys) as producer:
-        await wait_until_async(lambda: queue.run("EXISTS", "{}ring"))
+        await wait_until_async(lambda: queue.run("EXISTS", "{}ring"), timeout_s=60)
         for _ in range(3):
             for key in ("{}ring", "{}queue", f"{{}}lanes:{SITES[0]}", f"{{}}lanes:{SITES[1]}", "{}leases"):
                 await queue.run("DEL", key)

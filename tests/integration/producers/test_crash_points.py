@@ -134,11 +134,12 @@ async def test_every_point_of_death_leads_to_the_same_end(
     """
     The producer dies before each command is sent and after each was applied but its reply not handled; then it is run again.
 
-    Points are counted by a run that lives: settings, seven chunks, the last of which seals, each with two moments.
+    Points are counted by a run that lives: settings, seven chunks, the last of which seals, each with two moments. A server without
+    WAITAOF is asked, after the seal, how it keeps what is written.
     """
     await enqueue(redis_url, "warm", durable=durable, dies_at=None)
     moments, receipt = await enqueue(redis_url, "whole", durable=durable, dies_at=None)
-    assert moments == 16
+    assert moments in ((16, 18) if durable else (16,))
     assert receipt is not None
     assert (receipt.accepted, receipt.duplicates, receipt.rejected_count) == (6_500, 10, 1)
     whole = await end_of(redis, "whole", receipt)
@@ -156,8 +157,8 @@ async def test_every_point_of_death_leads_to_the_same_end(
         assert again is not None
         assert again == receipt, point
         assert await end_of(redis, namespace, again) == whole, point
-    # Only the death after the seal finds a whole request: the points differ, and the ends do not.
-    assert unfinished == moments - 1
+    # Only a death after the seal finds a whole request: the points differ, and the ends do not.
+    assert unfinished == 15
 
 
 async def _is_unfinished(redis: Redis, namespace: str) -> bool:
