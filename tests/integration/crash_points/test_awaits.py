@@ -19,8 +19,8 @@ CALLS = [
     Strike(how=how, when=when, at=number)
     for how in ("freezes", "pauses")
     for when in ("before", "after")
-    for number in (1, 2, 3)
-] + [Strike(how="stalls", when="before", at=2)]
+    for number in (2, 3, 4)
+] + [Strike(how="stalls", when="before", at=3)]
 """Around the claim, Create, and the record of its job."""
 
 
