@@ -3,7 +3,8 @@
 -- ARGV: 2 batch, 3 token, 4 job id, 5 the job as JSON, 6 '1' when a plan follows.
 -- Returns: {'ok', ms to wait before the plan may be created (its token is spent when 0)}
 --        | {'lost', job id on record or '', 1 while the batch lives}.
--- Idempotent for the same job. A claim that lost gives its job no plan and deletes it, unless it is the one on record. O(1).
+-- Idempotent for the same job. A claim that lost gives its job no plan and deletes it, unless it is the one on record, or may yet be
+-- found by its name while the batch lives without one. O(1).
 local key = P .. 'batch:' .. ARGV[2]
 local b = call('HMGET', key, 'token', 'job_id')
 if b[1] ~= ARGV[3] or (b[2] and b[2] ~= ARGV[4]) then return { 'lost', b[2] or '', b[1] and 1 or 0 } end
