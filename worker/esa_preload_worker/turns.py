@@ -64,7 +64,7 @@ class Turns:
                 if self._clock() + wait_ms / 1000 > until:
                     raise NotYet(max(wait_ms, NOT_YET_MS))
                 await self._sleep(wait_ms / 1000)
-            turn = await self._ledger.pace(operation, batch, calls=self.drain())
+            turn = await self._ledger.pace(operation, batch, calls=self._over(operation))
             if isinstance(turn, LostClaim):
                 raise LostClaimError(operation)
             if not turn.wait_ms:
@@ -90,12 +90,19 @@ class Turns:
             self._ended.append(call_of(operation, sent_ms, error))
 
     def drain(self) -> tuple[Call, ...]:
-        """Return what is to be reported, once; a turn that was not used is over."""
-        unused = (Call(operation=op, sent_ms=sent, outcome="unknown") for op, sent in self._spent.items())
-        drained = (*self._ended, *unused)
+        """Return what is to be reported, once; turns that were not used are over."""
+        return self._over(*self._spent)
+
+    def _over(self, *operations: str) -> tuple[Call, ...]:
+        """Return the calls that have ended, and the turns of *operations*, which will not be used."""
+        unused = [
+            Call(operation=op, sent_ms=self._spent.pop(op), outcome="unknown")
+            for op in operations
+            if op in self._spent
+        ]
+        over = (*self._ended, *unused)
         self._ended.clear()
-        self._spent.clear()
-        return drained
+        return over
 
     def take_back(self, calls: tuple[Call, ...]) -> None:
         """Keep drained *calls* for later: nobody reported them."""

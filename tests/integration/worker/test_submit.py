@@ -114,6 +114,7 @@ async def test_a_throttled_batch_goes_back_and_everybody_waits(
     worker: Rig, hint_s: float | None, logged: Logged
 ) -> None:
     """Throttling costs nothing: the URLs are at the head again in order, and the cooldown is in the ledger for all workers."""
+    await worker.ledger.publish({"rate_initial": 2})
     worker.between.before["create_job"].append(
         ThrottledError("slow", retry_after_s=hint_s, code="Throttling")
     )

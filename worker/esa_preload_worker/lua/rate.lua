@@ -65,7 +65,7 @@ local function rate_of(op)
   if #flat > 0 and (stored.v or 0) < RATE_VERSION then stored = { cooldown = stored.cooldown } end
   s = { stored = stored, is_newer = (stored.v or 0) > RATE_VERSION }
   for field, default in pairs(FRESH) do s[field] = stored[field] or default end
-  if not stored.next then s.rate, s.next, s.opened = setting('rate_initial'), now, now end
+  if not stored.next then s.rate, s.next, s.opened = setting('rate_initial'), now - CREDIT_MOST_MS, now end
   if s.fixed > 0 then
     s.rate = s.fixed
   else
