@@ -240,20 +240,20 @@ def _verdict_of(kind: str) -> tuple[Verdict, str, str]:
 
 def call_of(operation: str, sent_ms: int, error: EsaError | None) -> Call:
     """Return what a call, sent at *sent_ms*, tells about the rate and the endpoint."""
-    outcome: CallOutcome
+    became: CallOutcome
     hint_ms = 0
     match error:
         case ThrottledError():
-            outcome, hint_ms = "throttled", math.ceil((error.retry_after_s or 0) * 1000)
+            became, hint_ms = "throttled", math.ceil((error.retry_after_s or 0) * 1000)
         case NotSentError():
-            outcome = "not_sent"
+            became = "not_sent"
         case UncertainError():
-            outcome = "unknown"
+            became = "unknown"
         case BlockedError() | SiteBusyError():  # ESA may say so before it counts the call
-            outcome = "answered"
+            became = "answered"
         case _:
-            outcome = "ok"
-    return Call(operation=operation, sent_ms=sent_ms, outcome=outcome, hint_ms=hint_ms)
+            became = "ok"
+    return Call(operation=operation, sent_ms=sent_ms, outcome=became, hint_ms=hint_ms)
 
 
 def after_create_error(batch: Batch, error: EsaError, *, timing: Timing) -> Settlement:

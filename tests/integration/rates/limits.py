@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 
@@ -63,7 +64,7 @@ class Bucket:
     def capacity(self, since: float, until: float) -> float:
         """Return what flows in."""
         points = sorted({since, until, *(at for at, _ in self.steps if since < at < until)})
-        return sum((after - at) * self.rate_at(at) for at, after in zip(points, points[1:], strict=False))
+        return sum((after - at) * self.rate_at(at) for at, after in pairwise(points))
 
     def span(self, warm: float, duration: float) -> tuple[float, float]:
         """Return all of it."""
