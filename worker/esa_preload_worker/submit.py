@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from esa_preload.model import PACED_OPERATIONS
 from esa_preload_worker import decisions
 from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
 from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, UncertainError
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 log = get_logger()
 
 DELETE_JOB = "DeleteScheduledPreloadJob"
-OPERATIONS = (CREATE_JOB, CREATE_PLANS, LIST_JOBS, LIST_PLANS, DELETE_JOB)
+OPERATIONS = PACED_OPERATIONS
 
 CLOCK_SLACK_MS = 60_000
 """How far ESA's clock and Redis's may disagree in the window in which a name is looked up."""
