@@ -359,7 +359,7 @@ class WorkerLedger:
         for reply in (*replies, on_disk):
             if isinstance(reply, Exception):
                 raise reply
-        if on_disk is not None and int(on_disk[0]) < 1:
+        if on_disk is not None and int(cast("Any", on_disk)[0]) < 1:
             raise NotDurableError("the claim is not in the append-only file yet")
         return cast("list[Reply]", replies)
 

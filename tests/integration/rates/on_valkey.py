@@ -74,4 +74,4 @@ def _eval(pipe: Any, script: Script, namespace: str, *arguments: object) -> None
 
 
 def _waits(reply: object) -> bool:
-    return isinstance(reply, list) and reply[0] == "wait"
+    return isinstance(reply, list) and cast("list[object]", reply)[0] == "wait"
