@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from integration.rates.simulation import Hints, Scenario
 
 SEEDS = (101, 102)
-CONSTANTS = (0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 1.0, 1.01, 1.02, 1.03)
+CONSTANTS = (
+    *(0.03, 0.045, 0.06, 0.08, 0.1, 0.13, 0.17, 0.22, 0.28, 0.34, 0.4, 0.46, 0.52, 0.58, 0.64, 0.7, 0.75),
+    *(0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 1.0, 1.01, 1.02, 1.03),
+)
 """Of the limit's mean: the best constant pace is sought among these."""
 FAST, SLOW_S = 50, 0.8
 
@@ -53,6 +56,8 @@ def best_constant(cell: Cell) -> Figures:
     best = (0.0, 0.0)
     for part in CONSTANTS:
         outcome = run(Constant(BY_NAME[cell[0]].rate * part), _scenario(cell, SEEDS[0]))
+        if outcome.throttled > 4 * MOST_THROTTLED:
+            break
         if outcome.throttled <= MOST_THROTTLED and outcome.use > best[0]:
             best = (outcome.use, outcome.throttled)
     return best
