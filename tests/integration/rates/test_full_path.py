@@ -18,6 +18,8 @@ from integration.rates.limits import Bucket
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from esa_preload_worker.ledger import CallOutcome
+
 SECONDS = 60
 RATE = 5
 LOOPS = 6
@@ -48,7 +50,7 @@ class Esa:
         wait_s = self.limits[operation].call((sent_ms + took_ms / 2 - START_MS) / 1000)
         self.accepted += wait_s is None
         self.refused += wait_s is not None
-        outcome = "ok" if wait_s is None else "throttled"
+        outcome: CallOutcome = "ok" if wait_s is None else "throttled"
         return Call(operation=operation, sent_ms=sent_ms, outcome=outcome), sent_ms + took_ms
 
 
@@ -87,7 +89,6 @@ async def test_a_backlog_goes_out_at_the_limit(ledger: LedgerDriver) -> None:
         if step == "planned" or call.outcome == "throttled":
             await settle(batch, call=call)
             continue
-        turn = None
         if step == "created":
             turn = await ledger.workers.record_job(
                 batch, job_id=batch.batch_id, job={}, plan_follows=True, calls=(call,)
