@@ -15,7 +15,16 @@ from esa_preload.errors import (
     UnsupportedRecordError,
     WaitTimeoutError,
 )
-from esa_preload.model import Failure, Plan, Priority, Receipt, Rejection, RequestStatus, SiteStatus
+from esa_preload.model import (
+    Failure,
+    OperationLimit,
+    Plan,
+    Priority,
+    Receipt,
+    Rejection,
+    RequestStatus,
+    SiteStatus,
+)
 
 __all__ = [
     "EsaPreloadError",
@@ -23,6 +32,7 @@ __all__ = [
     "IncompleteError",
     "InvalidRequestError",
     "NotDurableError",
+    "OperationLimit",
     "Plan",
     "PreloadClient",
     "Priority",

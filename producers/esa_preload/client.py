@@ -33,8 +33,10 @@ from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
 from esa_preload.model import (
     LIST_LANE,
+    PACED_OPERATIONS,
     PRIORITIES,
     Failure,
+    OperationLimit,
     Plan,
     Priority,
     Receipt,
@@ -323,6 +325,26 @@ class PreloadClient:
         )
         return changed
 
+    async def limits(self) -> list[OperationLimit]:
+        """Return the pace of each operation of ESA that was called already."""
+        return await self._ledger.limits()
+
+    async def set_limit(self, operation: str, rate: float) -> None:
+        """
+        Have *operation* called *rate* times a second, whatever was learnt of its limit; cooldowns are kept.
+
+        Raises:
+            InvalidRequestError: there is no such operation, or the workers' settings do not allow the rate.
+        """
+        if not (math.isfinite(rate) and rate > 0):
+            raise InvalidRequestError(f"a rate is a number of calls/s above 0, not {rate}")
+        await self._ledger.set_rate(_parse_operation(operation), rate)
+
+    async def reset_limits(self, operation: str | None = None) -> None:
+        """Forget what was learnt or set of *operation*, or of all: its limit is learnt anew, from ``RATE_INITIAL`` on."""
+        for each in PACED_OPERATIONS if operation is None else (_parse_operation(operation),):
+            await self._ledger.set_rate(each, None)
+
     async def resume(self, site_id: int | None) -> bool:
         """
         Let a site go on, whatever held it: a pause, a block, a quota, a wait. ``None``: unblock the account.
@@ -538,6 +560,14 @@ def _parse_expires_in(value: object) -> int:
             f"expires_in must be seconds, more than 0 and at most {_EXPIRES_MAX_S:.0f}, not {value!r}"
         )
     return max(1, round(seconds * 1000))
+
+
+def _parse_operation(operation: str) -> str:
+    if operation not in PACED_OPERATIONS:
+        raise InvalidRequestError(
+            f"{operation!r} is no operation with a pace", hint=f"one of {', '.join(PACED_OPERATIONS)}"
+        )
+    return operation
 
 
 def _parse_text(name: str, value: object) -> str:

@@ -363,6 +363,44 @@ def resume(site_id: str | None, *, account: bool) -> None:
 
 
 @cli.command()
+@click.option(
+    "--set", "to_set", multiple=True, metavar="OP=RATE", help="Call OP at RATE calls/s, whatever was learnt."
+)
+@click.option(
+    "--reset",
+    "to_reset",
+    is_flag=False,
+    flag_value="",
+    metavar="[OP]",
+    help="Learn the limit of OP, or of all, anew.",
+)
+@json_option
+def limits(to_set: tuple[str, ...], to_reset: str | None, *, as_json: bool) -> None:
+    """
+    Show the pace of each of ESA's operations, and what was learnt of its limit.
+
+    Example: esa-preload limits --set CreateScheduledPreloadJob=12
+    """
+    rates = [_rate(each) for each in to_set]
+
+    async def do(client: PreloadClient) -> int:
+        if to_reset is not None:
+            await client.reset_limits(to_reset or None)
+        for operation, rate in rates:
+            await client.set_limit(operation, rate)
+        found = [asdict(limit) for limit in await client.limits()]
+        if as_json:
+            _print_json(found)
+        else:
+            shown = [{name: "" if value is None else value for name, value in row.items()} for row in found]
+            columns = ("operation", "rate", "is_fixed", "ceiling", "cooldown_s", "window_s")
+            _print_table(columns, shown, empty="No operation was called yet.")
+        return 0
+
+    _run(do)
+
+
+@cli.command()
 @click.option("--site", "site_id", required=True, metavar="ID", help="The ESA site's id.")
 @json_option
 def requeue(site_id: str, *, as_json: bool) -> None:
@@ -412,6 +450,16 @@ def _plan(start: str | None, end: str | None, interval: int | None, slice_len: i
     return Plan(
         start=_time(start, "--start"), end=_time(end, "--end"), interval_s=interval, slice_len=slice_len
     )
+
+
+def _rate(text: str) -> tuple[str, float]:
+    operation, mark, rate = text.partition("=")
+    try:
+        if mark:
+            return operation, float(rate)
+    except ValueError:
+        pass
+    raise click.UsageError(f"--set wants OP=RATE such as CreateScheduledPreloadJob=12, not {text}")
 
 
 def _time(value: str | None, option: str) -> datetime | None:

@@ -22,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from esa_preload.durability import Doubt, run_durably
 from esa_preload.errors import (
+    InvalidRequestError,
     QueueFullError,
     QueueUnavailableError,
     RequestConflictError,
@@ -29,7 +30,14 @@ from esa_preload.errors import (
     UnknownSiteError,
     UnsupportedRecordError,
 )
-from esa_preload.model import REQUEST_COUNTS, Failure, RequestStatus, SiteStatus
+from esa_preload.model import (
+    PACED_OPERATIONS,
+    REQUEST_COUNTS,
+    Failure,
+    OperationLimit,
+    RequestStatus,
+    SiteStatus,
+)
 from esa_preload.patience import patiently
 from esa_preload.scripts import Reply, as_text, command, commands, load_script, run_script
 
@@ -43,8 +51,10 @@ if TYPE_CHECKING:
 ACCEPT = load_script("accept")
 END_REQUEST = load_script("end_request")
 SWITCH_SITE = load_script("switch_site")
+SET_RATE = load_script("set_rate")
 
 RECORD_VERSION = 1
+RATE_VERSION = 2
 STEP_S = 15.0
 """More than a connection and a reply may take: callers that share a pool connect one after the other, each with its own time-out."""
 
@@ -285,6 +295,49 @@ class Ledger:
                 hint="see `esa-preload sites`",
             )
         return int(reply[1]) == 1, int(reply[2]) == 1
+
+    async def set_rate(self, operation: str, rate: float | None) -> None:
+        """
+        Let *operation* be called *rate* times a second whatever was learnt; ``None``: learn it anew.
+
+        Raises:
+            InvalidRequestError: the workers' settings do not allow that rate.
+        """
+        arguments = (self._now, operation, "" if rate is None else rate)
+        reply = await self._ask(lambda: run_script(self.redis, SET_RATE, self.keys.prefix, arguments))
+        if as_text(reply[0]) == "bounds":
+            least, most = (float(as_text(bound)) for bound in reply[1:])
+            raise InvalidRequestError(
+                f"{rate:g} calls/s is not within RATE_MIN and RATE_MAX of the workers, {least:g} to {most:g}"
+            )
+
+    async def limits(self) -> list[OperationLimit]:
+        """Return the pace of each operation that was called already."""
+        fields = ("v", "rate", "fixed", "ceiling", "cooldown", "length")
+        asked = [("HMGET", self.keys.rate(operation), *fields) for operation in PACED_OPERATIONS]
+        (seconds, micros), *replies = await self._ask(lambda: commands(self.redis, [("TIME",), *asked]))
+        now_ms = self.now_ms or int(seconds) * 1000 + int(micros) // 1000
+        found: list[OperationLimit] = []
+        for operation, (version, *values) in zip(PACED_OPERATIONS, replies, strict=True):
+            if version is None:
+                continue
+            if int(version) > RATE_VERSION:
+                raise UnsupportedRecordError(
+                    f"rate {operation} has version {int(version)}, this release reads {RATE_VERSION}",
+                    hint="upgrade esa-preload in this process",
+                )
+            rate, fixed, ceiling, cooldown, length = (float(value or 0) for value in values)
+            found.append(
+                OperationLimit(
+                    operation=operation,
+                    rate=rate,
+                    is_fixed=fixed > 0,
+                    ceiling=ceiling or None,
+                    cooldown_s=max(0.0, cooldown - now_ms) / 1000,
+                    window_s=length / 1000 or None,
+                )
+            )
+        return found
 
     async def status(self, request_id: str) -> RequestStatus:
         """

@@ -189,6 +189,36 @@ class SiteStatus:
     oldest_pending_s: float = 0.0
 
 
+PACED_OPERATIONS = (
+    "CreateScheduledPreloadJob",
+    "CreateScheduledPreloadExecutions",
+    "ListScheduledPreloadJobs",
+    "ListScheduledPreloadExecutions",
+    "DeleteScheduledPreloadJob",
+)
+"""The operations of ESA with a pace that all workers share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationLimit:
+    """
+    The pace of an operation that was called already.
+
+    Attributes:
+        rate: calls/s now allowed; ``is_fixed``: because an operator says so.
+        ceiling: calls/s at which ESA throttled last; ``None`` before it ever did.
+        cooldown_s: nobody calls it for so long.
+        window_s: length of the window in which ESA counts calls, where that was learnt.
+    """
+
+    operation: str
+    rate: float
+    is_fixed: bool = False
+    ceiling: float | None = None
+    cooldown_s: float = 0.0
+    window_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """A URL that ended as refused, expired or unknown; what expired (reason ``expired``) has no code and no batch."""

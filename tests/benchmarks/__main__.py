@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import durability, measures, recovery
+from benchmarks import durability, measures, rates, recovery
 from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from benchmarks.page import Section
 
@@ -28,10 +28,11 @@ def _figures() -> Section:
     return measures.section(figures)
 
 
-SECTIONS: dict[str, Callable[[], Section]] = {
-    "figures": _figures,
-    "recovery": lambda: asyncio.run(recovery.measure()),
-    "durability": lambda: asyncio.run(durability.measure()),
+SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
+    "figures": lambda: [_figures()],
+    "recovery": lambda: [asyncio.run(recovery.measure())],
+    "durability": lambda: [asyncio.run(durability.measure())],
+    "rates": rates.measure,
 }
 
 
@@ -46,9 +47,9 @@ def main() -> None:
         metavar="WHAT",
     )
     for name in parser.parse_args().what or SECTIONS:
-        section = SECTIONS[name]()
-        section.show()
-        section.write()
+        for section in SECTIONS[name]():
+            section.show()
+            section.write()
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_each_code_ends_as_the_page_says(codes: list[str], outcome: list[str], l
     """Classified, decided and logged as a worker does it with a batch of four URLs."""
     assert codes
     for code in codes:
-        settlement = decisions.after_create_error(batch_of(), error_of(code), sent_ms=0, timing=TIMING)
+        settlement = decisions.after_create_error(batch_of(), error_of(code), timing=TIMING)
         assert [settlement.outcome] == outcome, code
         assert logged(settlement, pending=4) == log, code
 

@@ -26,19 +26,18 @@ from esa_preload_worker.esa import (
 )
 from esa_preload_worker.ledger import (
     CREATE_JOB,
-    CREATE_PLANS,
     Block,
+    Call,
     Exemption,
     Settlement,
     SiteWait,
-    Throttle,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from esa_preload_worker.esa import PlansCreated
-    from esa_preload_worker.ledger import Batch, Verdict
+    from esa_preload_worker.ledger import Batch, CallOutcome, Verdict
     from esa_preload_worker.settings import Settings
 
 LIST_JOBS = "ListScheduledPreloadJobs"
@@ -149,14 +148,12 @@ def judge(batch: Batch, job: Job, refused: Sequence[RefusedUrl] | None, timing: 
 
 def judge_list(job: Job, refused: Sequence[RefusedUrl], timing: Timing) -> Settlement:
     """Decide how the URLs of a list in OSS end: by ESA's numbers, since we never saw them."""
-    done = Settlement(
-        what="end", outcome="submitted", verdict="submitted", site_ok=True, went_well=(CREATE_PLANS,)
-    )
+    done = Settlement(what="end", outcome="submitted", verdict="submitted", site_ok=True, planned=True)
     kinds = error_kinds(job.error_info)
     if "QuotaExcess" in kinds:
         done = replace(done, site_ok=False, site_wait=_quota_wait(timing))
         if job.url_submitted == 0:
-            return replace(done, outcome="requeued", verdict="pending", went_well=())
+            return replace(done, outcome="requeued", verdict="pending", planned=False)
     missing = max(0, job.url_count - job.url_submitted)
     if not missing and job.url_submitted:
         return replace(done, list_ends={"submitted": job.url_submitted})
@@ -169,7 +166,7 @@ def judge_list(job: Job, refused: Sequence[RefusedUrl], timing: Timing) -> Settl
     if job.url_submitted == 0:
         # Where ESA counted nothing, the producer's count stands.
         ends = {"refused": missing} if missing else None
-        return replace(ended, outcome="refused", verdict="refused", list_ends=ends, went_well=())
+        return replace(ended, outcome="refused", verdict="refused", list_ends=ends, planned=False)
     return replace(ended, outcome="partial", list_ends={"submitted": job.url_submitted, "refused": missing})
 
 
@@ -185,9 +182,7 @@ def judge_job(
         refused: the list behind ``FailedFileOss``; ``None`` when it is needed and cannot be read, or there is none.
         timing: for the pause of a quota.
     """
-    done = Settlement(
-        what="end", outcome="submitted", verdict="submitted", site_ok=True, went_well=(CREATE_PLANS,)
-    )
+    done = Settlement(what="end", outcome="submitted", verdict="submitted", site_ok=True, planned=True)
     missing = max(0, job.url_count - job.url_submitted)
     kinds = error_kinds(job.error_info)
     if job.url_submitted and not missing and not job.error_info:
@@ -200,7 +195,7 @@ def judge_job(
         verdict, reason, code = _verdict_of("QuotaExcess" if quota else next(iter(kinds), "OtherErrors"))
         outcome = "requeued" if verdict == "pending" else "refused"
         return replace(
-            done, outcome=outcome, verdict=verdict, reason=reason, code=code, exemptions=listed, went_well=()
+            done, outcome=outcome, verdict=verdict, reason=reason, code=code, exemptions=listed, planned=False
         )
     if refused is None and missing:
         return replace(done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info)
@@ -243,14 +238,31 @@ def _verdict_of(kind: str) -> tuple[Verdict, str, str]:
     return ("pending", "", "") if kind == "QuotaExcess" else ("refused", REASONS[kind], kind)
 
 
-def after_create_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Timing) -> Settlement:
-    """Decide what follows from a Create, sent at *sent_ms*, that did not succeed."""
+def call_of(operation: str, sent_ms: int, error: EsaError | None) -> Call:
+    """Return what a call, sent at *sent_ms*, tells about the rate and the endpoint."""
+    became: CallOutcome
+    hint_ms = 0
     match error:
         case ThrottledError():
-            throttle = Throttle(operation=CREATE_JOB, sent_ms=sent_ms, hint_ms=_ms(error.retry_after_s))
-            return replace(_again(batch, "throttled"), throttle=throttle)
+            became, hint_ms = "throttled", math.ceil((error.retry_after_s or 0) * 1000)
         case NotSentError():
-            return replace(_again(batch, "not_sent"), unreachable=True)
+            became = "not_sent"
+        case UncertainError():
+            became = "unknown"
+        case BlockedError() | SiteBusyError():  # ESA may say so before it counts the call
+            became = "answered"
+        case _:
+            became = "ok"
+    return Call(operation=operation, sent_ms=sent_ms, outcome=became, hint_ms=hint_ms)
+
+
+def after_create_error(batch: Batch, error: EsaError, *, timing: Timing) -> Settlement:
+    """Decide what follows from a Create that did not succeed."""
+    match error:
+        case ThrottledError():
+            return _again(batch, "throttled")
+        case NotSentError():
+            return _again(batch, "not_sent")
         case UncertainError():
             return look_again(LOOK_UP_EVERY_MS)
         case SiteBusyError():
@@ -298,7 +310,7 @@ def not_found(batch: Batch, *, now_ms: int, timing: Timing) -> Settlement | None
     left_ms = surely_absent_at_ms(batch, timing) - now_ms
     if left_ms <= 0:
         return None
-    return replace(look_again(min(left_ms, LOOK_UP_EVERY_MS)), went_well=(LIST_JOBS,))
+    return look_again(min(left_ms, LOOK_UP_EVERY_MS))
 
 
 def no_plan_listed(plan_sent_ms: int, *, now_ms: int, timing: Timing) -> Settlement | None:
@@ -306,13 +318,13 @@ def no_plan_listed(plan_sent_ms: int, *, now_ms: int, timing: Timing) -> Settlem
     left_ms = absent_from_ms(plan_sent_ms, timing) - now_ms
     if left_ms <= 0:
         return None
-    return replace(_plan_later(min(left_ms, LIST_PLANS_EVERY_MS)), went_well=(LIST_PLANS,))
+    return _plan_later(min(left_ms, LIST_PLANS_EVERY_MS))
 
 
-def after_look_up_error(batch: Batch, error: EsaError, *, sent_ms: int, timing: Timing) -> Settlement:
+def after_look_up_error(batch: Batch, error: EsaError, *, timing: Timing) -> Settlement:
     """Decide what follows from a look-up that failed: what Create did is still not known."""
     later = look_again(_patiently(batch, LOOK_UP_EVERY_MS))
-    waits = _after_transient(later, error, operation=LIST_JOBS, sent_ms=sent_ms, timing=timing)
+    waits = _after_transient(later, error, timing)
     return waits or _refused_look(later, error) or later
 
 
@@ -327,7 +339,7 @@ def after_plan_error(
         operation: the one that failed, sent at *sent_ms*: listing the plans, or creating one.
     """
     later = _plan_later(_patiently(batch, LIST_PLANS_EVERY_MS))
-    if waits := _after_transient(later, error, operation=operation, sent_ms=sent_ms, timing=timing):
+    if waits := _after_transient(later, error, timing):
         return waits
     if operation == LIST_PLANS and (refused := _refused_look(later, error)):
         return refused
@@ -345,7 +357,7 @@ def after_plan_error(
                 code="",
                 list_ends=None,
                 site_ok=False,
-                went_well=(),
+                planned=False,
             )
         case _:
             return plan_failed(batch, judged, error.code)
@@ -368,16 +380,13 @@ def _refused_look(later: Settlement, error: EsaError) -> Settlement | None:
     return replace(later, outcome="blocked", block=block, delay_ms=block.probe_ms)
 
 
-def _after_transient(
-    later: Settlement, error: EsaError, *, operation: str, sent_ms: int, timing: Timing
-) -> Settlement | None:
+def _after_transient(later: Settlement, error: EsaError, timing: Timing) -> Settlement | None:
     """Return *later* with what an error tells about more than the batch; ``None`` when it tells nothing of the kind."""
     match error:
         case ThrottledError():
-            throttle = Throttle(operation=operation, sent_ms=sent_ms, hint_ms=_ms(error.retry_after_s))
-            return replace(later, outcome="throttled", throttle=throttle)
+            return replace(later, outcome="throttled")
         case NotSentError():
-            return replace(later, outcome="not_sent", unreachable=True)
+            return replace(later, outcome="not_sent")
         case SiteBusyError() | JobCapError():
             wait = SiteWait(reason="busy", ms=BUSY_MS, grows=True)
             return replace(later, outcome="busy", delay_ms=BUSY_MS, site_wait=wait)
@@ -411,7 +420,7 @@ def plan_failed(batch: Batch, judged: Settlement, code: str) -> Settlement:
         reason="plan_failed",
         code=code,
         site_ok=False,
-        went_well=(),
+        planned=False,
     )
     if judged.list_ends is None:
         return failed
@@ -432,7 +441,8 @@ def put_off(batch: Batch, delay_ms: int) -> Settlement:
 
 def hand_back(batch: Batch) -> Settlement:
     """Give a batch back untouched, at a shutdown, before anything was sent for this claim."""
-    return put_off(batch, 0)
+    unused = Call(operation=CREATE_JOB, sent_ms=batch.sent_ms, outcome="unknown")
+    return replace(put_off(batch, 0), calls=(unused,) if batch.state == "sent" else ())
 
 
 def hand_over() -> Settlement:
@@ -464,7 +474,3 @@ def _block(error: BlockedError) -> Block:
 
 def _block_of_request(error: EsaError) -> Block:
     return Block(scope="site", code=error.code, hint=error.hint or REQUEST_HINT)
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(seconds * 1000)

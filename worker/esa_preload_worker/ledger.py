@@ -42,6 +42,7 @@ TAKE = _script("take")
 CREATED = _script("created")
 SETTLE = _script("settle")
 PACE = _script("pace")
+REPORT = _script("report")
 RENEW = _script("renew")
 SWEEP = _script("sweep")
 
@@ -56,6 +57,9 @@ _CANNOT_TELL = re.compile(r"unknown command|appendonly is disabled|no permission
 
 BatchState = Literal["sent", "uncertain", "created"]
 Verdict = Literal["submitted", "refused", "unknown", "pending"]
+CallOutcome = Literal["ok", "throttled", "answered", "not_sent", "unknown"]
+"""``ok``: ESA dealt with it; ``answered``: otherwise, which says nothing about the rate; ``not_sent``: the endpoint could not be
+reached; ``unknown``: no answer, or the call was not made after all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +118,21 @@ class Exemption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Throttle:
-    """ESA throttled a call of ``operation``; ``hint_ms`` when it said for how long."""
+class Call:
+    """What became of a call of ``operation`` whose token was spent at ``sent_ms``; ``hint_ms``: for how long ESA throttles, if it said so."""
 
     operation: str
     sent_ms: int
-    hint_ms: int | None = None
+    outcome: CallOutcome
+    hint_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Whether a call may be made: now, its token being spent at ``sent_ms``, or to be asked for again in ``wait_ms``."""
+
+    wait_ms: int = 0
+    sent_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +165,7 @@ class Settlement:
         outcome: the label of this end in metrics and logs.
         lone: the block is for a URL that ESA refused by itself: should that URL have been refused so before, and requests have got
             through since, it ends as refused, for ``reason``, and nothing is blocked.
+        calls: what became of calls that nobody reported yet; ``planned``: a plan was made among them.
         list_ends: how many URLs of a list in OSS ended how; ``list_failed``: url, reason and code of those known by name.
     """
 
@@ -166,9 +180,8 @@ class Settlement:
     list_failed: tuple[tuple[str, str, str], ...] = ()
     state: Literal["ready", "uncertain", "created"] = "ready"
     delay_ms: int = 0
-    went_well: tuple[str, ...] = ()
-    throttle: Throttle | None = None
-    unreachable: bool = False
+    calls: tuple[Call, ...] = ()
+    planned: bool = False
     site_wait: SiteWait | None = None
     site_ok: bool = False
     block: Block | None = None
@@ -193,12 +206,10 @@ class Settlement:
             facts["failed"] = [list(failed) for failed in self.list_failed]
         if self.what == "split":
             facts["children"] = list(children)
-        if self.went_well:
-            facts["went_well"] = list(self.went_well)
-        if self.throttle:
-            facts["throttled"] = {"op": self.throttle.operation, "sent": self.throttle.sent_ms}
-            if self.throttle.hint_ms is not None:
-                facts["throttled"]["hint_ms"] = self.throttle.hint_ms
+        if self.calls:
+            facts["calls"] = [
+                [call.operation, call.sent_ms, call.outcome, call.hint_ms] for call in self.calls
+            ]
         if self.site_wait:
             wait = self.site_wait
             facts["site_wait"] = {"reason": wait.reason, "ms": wait.ms, "grows": wait.grows}
@@ -212,7 +223,7 @@ class Settlement:
             }
         if self.size_limit is not None:
             facts["size_limit"] = self.size_limit
-        for name in ("unreachable", "site_ok", "lone"):
+        for name in ("planned", "site_ok", "lone"):
             if getattr(self, name):
                 facts[name] = True
         return json.dumps(facts, separators=(",", ":"))
@@ -383,13 +394,22 @@ class WorkerLedger:
         return (self._now, batch.batch_id, batch.token, settlement.what, facts)
 
     async def record_job(
-        self, batch: Batch, *, job_id: str, job: Mapping[str, Any], plan_follows: bool
-    ) -> int | LostClaim:
+        self,
+        batch: Batch,
+        *,
+        job_id: str,
+        job: Mapping[str, Any],
+        plan_follows: bool,
+        calls: Sequence[Call] = (),
+    ) -> Turn | LostClaim:
         """
         Record that the batch became a job, before its plan is created.
 
+        Args:
+            calls: to report, when the job is new on record.
+
         Returns:
-            ms until the plan may be created (0: now, and its token is spent), or that the claim is lost.
+            When the plan may be created (its token is spent if now), or that the claim is lost: then no call was reported.
         """
         arguments = (
             self._now,
@@ -398,28 +418,36 @@ class WorkerLedger:
             job_id,
             json.dumps(job, separators=(",", ":")),
             "1" if plan_follows else "",
+            *_flat(calls),
         )
         kind, value, *rest = await run_script(self.redis, CREATED, self.keys.prefix, arguments)
         if as_text(kind) == "lost":
             return LostClaim(job_id=as_text(value), is_alive=bool(rest[0]))
-        return int(value)
+        return Turn(wait_ms=int(value), sent_ms=int(float(rest[0])))
 
-    async def pace(self, operation: str, batch: Batch | None = None) -> int | LostClaim:
+    async def pace(
+        self, operation: str, batch: Batch | None = None, *, calls: Sequence[Call] = ()
+    ) -> Turn | LostClaim:
         """
-        Ask for one call of *operation*; for Create of a batch, also write down that it is being sent.
+        Report *calls*, then ask for one of *operation*; for Create of a batch, also write down that it is being sent.
 
         Returns:
-            ms to wait before asking again (0: call now), or that the claim of *batch* is lost.
+            When to call or to ask again, or that the claim of *batch* is lost.
         """
-        arguments = (self._now, operation, batch.batch_id if batch else "", batch.token if batch else "")
+        claim = (batch.batch_id, batch.token) if batch else ("", "")
+        arguments = (self._now, operation, *claim, *_flat(calls))
         kind, *rest = await run_script(self.redis, PACE, self.keys.prefix, arguments)
         match as_text(kind):
             case "ok":
-                return 0
+                return Turn(sent_ms=int(float(rest[0])))
             case "wait":
-                return max(1, int(rest[0]))
+                return Turn(wait_ms=int(rest[0]))
             case _:
                 return LostClaim()
+
+    async def report(self, calls: Sequence[Call]) -> None:
+        """Say what became of *calls* whose claim is lost, so that no settlement tells it."""
+        await run_script(self.redis, REPORT, self.keys.prefix, (self._now, *_flat(calls)))
 
     async def renew(self, worker: str, claims: Mapping[str, str]) -> set[str]:
         """Renew the leases of *claims* (batch → token) and say that *worker* lives; returns the batches that are lost."""
@@ -463,6 +491,10 @@ class LostClaim:
 
     job_id: str = ""
     is_alive: bool = True
+
+
+def _flat(calls: Sequence[Call]) -> tuple[Argument, ...]:
+    return tuple(part for c in calls for part in (c.operation, c.sent_ms, c.outcome, c.hint_ms))
 
 
 def _taken(reply: Reply, token: str) -> Batch | Wait | None:

@@ -45,8 +45,9 @@ def report(
         metrics.urls_unknown.labels(site).inc(unknown)
     if submission.job and settlement.outcome in SUBMITTED:
         metrics.tasks_submitted.labels(site).inc(submission.job.task_submitted)
-    if settlement.throttle:
-        metrics.throttled.labels(settlement.throttle.operation).inc()
+    throttled = [call.operation for call in settlement.calls if call.outcome == "throttled"]
+    for operation in throttled:
+        metrics.throttled.labels(operation).inc()
     if submission.reconciled:
         metrics.reconciled.labels(submission.reconciled).inc()
     _log_batch(batch, submission, settled, duration_s)
@@ -95,10 +96,10 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         log.info("batch.submitted", plan_id=submission.plan_id, **facts)
         if settled.counts.get("refused") or settled.counts.get("unknown"):
             log.warning("batch.refused", ended=dict(settled.counts), **facts)
-    elif settlement.throttle:
+    elif settlement.outcome == "throttled":
         log.info(
             "batch.throttled",
-            operation=settlement.throttle.operation,
+            operation=next((c.operation for c in settlement.calls if c.outcome == "throttled"), ""),
             waits_until_ms=settled.waits_until_ms,
             **facts,
         )
@@ -106,7 +107,7 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         log.warning("batch.uncertain", state=settlement.state, **facts)
     elif settled.counts.get("refused"):
         log.warning("batch.refused", reason=settlement.reason, ended=dict(settled.counts), **facts)
-    elif settlement.unreachable:
+    elif settlement.outcome == "not_sent":
         log.warning("batch.requeued", outcome=settlement.outcome, **facts)
     else:
         log.info("batch.requeued", outcome=settlement.outcome, **facts)

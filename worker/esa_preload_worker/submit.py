@@ -8,12 +8,14 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from esa_preload.model import PACED_OPERATIONS
 from esa_preload_worker import decisions
 from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
 from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, UncertainError
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement
 from esa_preload_worker.logs import get_logger
+from esa_preload_worker.turns import NotYet, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -46,10 +48,7 @@ if TYPE_CHECKING:
 log = get_logger()
 
 DELETE_JOB = "DeleteScheduledPreloadJob"
-OPERATIONS = (CREATE_JOB, CREATE_PLANS, LIST_JOBS, LIST_PLANS, DELETE_JOB)
-
-STAY_MS = 1_000
-"""Longest wait for a call's turn in an arq slot; beyond it the batch is put off."""
+OPERATIONS = PACED_OPERATIONS
 
 CLOCK_SLACK_MS = 60_000
 """How far ESA's clock and Redis's may disagree in the window in which a name is looked up."""
@@ -76,12 +75,6 @@ class _Found:
     job: Job
     reconciled: str = ""
     strays: tuple[Job, ...] = ()
-
-
-class _NotYet(Exception):  # noqa: N818 - a turn of events, not an error
-    def __init__(self, delay_ms: int) -> None:
-        super().__init__(delay_ms)
-        self.delay_ms = delay_ms
 
 
 class _Ends(Exception):  # noqa: N818 - a turn of events, not an error
@@ -130,10 +123,20 @@ class Submitter:
         Raises:
             LostClaimError: the batch is another's; nothing may be settled.
         """
+        turns = Turns(self._ledger, batch, clock=self._clock, sleep=self._sleep)
+        try:
+            submission = await self._submit(batch, turns)
+        except LostClaimError:
+            if calls := turns.drain():  # no settlement tells it
+                await self._ledger.report(calls)
+            raise
+        return replace(submission, settlement=replace(submission.settlement, calls=turns.drain()))
+
+    async def _submit(self, batch: Batch, turns: Turns) -> Submission:
         now_ms = self._ledger_clock(batch)
         try:
-            found = await self._find_or_create(batch, now_ms)
-        except _NotYet as exc:
+            found = await self._find_or_create(batch, turns, now_ms)
+        except NotYet as exc:
             return Submission(settlement=decisions.put_off(batch, exc.delay_ms))
         except _Ends as exc:
             return Submission(settlement=exc.settlement, error=exc.error)
@@ -142,71 +145,68 @@ class Submitter:
         plan_follows = self._settings.plan and job.url_submitted > 0
         wait_ms, plan_sent_ms = 0, now_ms() if plan_follows else 0
         if batch.state != "created":
-            wait_ms = await self._record(batch, found, plan_sent_ms=plan_sent_ms)
+            wait_ms = await self._record(batch, turns, found, plan_sent_ms=plan_sent_ms)
         submission = Submission(settlement=judged, job=job, reconciled=found.reconciled)
         for stray in found.strays:
-            await self._delete(batch, stray.job_id)
+            await self._delete(batch, turns, stray.job_id)
         if job.url_submitted == 0:
-            await self._delete(batch, job.job_id)
+            await self._delete(batch, turns, job.job_id)
             return submission
         if not plan_follows:
-            return replace(submission, settlement=replace(judged, went_well=()))
-        return await self._plan(batch, submission, wait_ms, plan_sent_ms, now_ms)
+            return replace(submission, settlement=replace(judged, planned=False))
+        return await self._plan(batch, turns, submission, wait_ms, plan_sent_ms, now_ms)
 
-    async def _find_or_create(self, batch: Batch, now_ms: Callable[[], int]) -> _Found:
+    async def _find_or_create(self, batch: Batch, turns: Turns, now_ms: Callable[[], int]) -> _Found:
         """
         Return the job of *batch*.
 
         Raises:
-            _Ends, _NotYet: there is none, or nobody can know yet.
+            _Ends, NotYet: there is none, or nobody can know yet.
         """
         if batch.state == "created":
             return _Found(job=_read_job(batch.job, batch, self.job_name(batch)))
         if batch.state == "sent":
             if now_ms() - batch.sent_ms > decisions.NOTE_HOLDS_MS:
-                await self._turn(CREATE_JOB, batch)  # it stood still: note anew that it is being sent
+                await turns.wait(CREATE_JOB, batch)  # it stood still: note anew that it is being sent
             self._leases.check(batch)
-            return _Found(job=await self._create(batch, now_ms()))
-        if jobs := await self._look_up(batch, now_ms):
+            return _Found(job=await self._create(batch, turns))
+        if jobs := await self._look_up(batch, turns, now_ms):
             return _Found(job=jobs[0], reconciled="adopted", strays=jobs[1:])
         if not_known := decisions.not_found(batch, now_ms=batch.now_ms, timing=self._timing):
             raise _Ends(not_known)
-        await self._turn(CREATE_JOB, batch)
+        await turns.wait(CREATE_JOB, batch)
         self._leases.check(batch)
-        return _Found(job=await self._create(batch, now_ms()), reconciled="recreated")
+        return _Found(job=await self._create(batch, turns), reconciled="recreated")
 
-    async def _look_up(self, batch: Batch, now_ms: Callable[[], int]) -> tuple[Job, ...]:
-        await self._turn(LIST_JOBS)
+    async def _look_up(self, batch: Batch, turns: Turns, now_ms: Callable[[], int]) -> tuple[Job, ...]:
+        await turns.wait(LIST_JOBS)
         esa_ms = self._esa.esa_ms
         slack_ms = CLOCK_SLACK_MS if esa_ms is None else KNOWN_CLOCK_SLACK_MS
         offset_ms = 0 if esa_ms is None else esa_ms - now_ms()
         # Made until then, or never: a narrow window that does not move is soon read.
         last_ms = min(batch.now_ms, batch.sent_ms + round(self._settings.call_timeout * 1000))
-        sent_ms = now_ms()
         try:
-            return await self._esa.find_jobs(
-                site_id=batch.site_id,
-                name=self.job_name(batch),
-                since_ms=batch.first_sent_ms + offset_ms - slack_ms,
-                until_ms=last_ms + offset_ms + slack_ms,
-            )
+            with turns.call(LIST_JOBS):
+                return await self._esa.find_jobs(
+                    site_id=batch.site_id,
+                    name=self.job_name(batch),
+                    since_ms=batch.first_sent_ms + offset_ms - slack_ms,
+                    until_ms=last_ms + offset_ms + slack_ms,
+                )
         except EsaError as exc:
-            raise _Ends(
-                decisions.after_look_up_error(batch, exc, sent_ms=sent_ms, timing=self._timing), exc
-            ) from exc
+            raise _Ends(decisions.after_look_up_error(batch, exc, timing=self._timing), exc) from exc
 
-    async def _create(self, batch: Batch, sent_ms: int) -> Job:
+    async def _create(self, batch: Batch, turns: Turns) -> Job:
         name = self.job_name(batch)
         try:
-            if batch.is_list:
-                return await self._esa.create_job_from_list(
-                    site_id=batch.site_id, name=name, oss_url=batch.urls[0]
-                )
-            return await self._esa.create_job(site_id=batch.site_id, name=name, urls=batch.urls)
+            with turns.call(CREATE_JOB):
+                if batch.is_list:
+                    return await self._esa.create_job_from_list(
+                        site_id=batch.site_id, name=name, oss_url=batch.urls[0]
+                    )
+                return await self._esa.create_job(site_id=batch.site_id, name=name, urls=batch.urls)
         except EsaError as exc:
-            raise _Ends(
-                decisions.after_create_error(batch, exc, sent_ms=sent_ms, timing=self._timing), exc
-            ) from exc
+            raise _Ends(decisions.after_create_error(batch, exc, timing=self._timing), exc) from exc
 
     async def _judge(self, batch: Batch, job: Job) -> Settlement:
         refused: tuple[RefusedUrl, ...] | None = None
@@ -215,22 +215,26 @@ class Submitter:
                 refused = await self._esa.read_failed_file(job.failed_file_url, among=batch.urls)
         return decisions.judge(batch, job, refused, self._timing)
 
-    async def _record(self, batch: Batch, found: _Found, *, plan_sent_ms: int) -> int:
+    async def _record(self, batch: Batch, turns: Turns, found: _Found, *, plan_sent_ms: int) -> int:
         """Put the job on record; returns the ms to wait before its plan, which *plan_sent_ms* announces."""
-        job = found.job
+        job, calls = found.job, turns.drain()
         recorded = await self._ledger.record_job(
             batch,
             job_id=job.job_id,
             job=_write_job(job, plan_sent_ms=plan_sent_ms),
             plan_follows=plan_sent_ms > 0,
+            calls=calls,
         )
         if isinstance(recorded, LostClaim):
+            turns.take_back(calls)
             if found.reconciled != "adopted":
-                await self._come_second(batch, job, recorded.job_id)
+                await self._come_second(batch, turns, job, recorded.job_id)
             raise LostClaimError(batch.batch_id)
-        return recorded
+        if plan_sent_ms and not recorded.wait_ms:
+            turns.came(CREATE_PLANS, recorded)
+        return recorded.wait_ms
 
-    async def _come_second(self, batch: Batch, job: Job, on_record: str) -> None:
+    async def _come_second(self, batch: Batch, turns: Turns, job: Job, on_record: str) -> None:
         """
         Delete a job that we made and that is not the batch's, which gets no plan.
 
@@ -245,21 +249,28 @@ class Submitter:
             if not isinstance(recorded, LostClaim):
                 return
             on_record = recorded.job_id
-            if not on_record and (recorded.is_alive or await self._may_be_planned(job)):
+            if not on_record and (recorded.is_alive or await self._may_be_planned(turns, job)):
                 self._keep(batch, job.job_id, "not_judged")
                 return
         if on_record != job.job_id:
-            await self._delete(batch, job.job_id, is_ours=False)
+            await self._delete(batch, turns, job.job_id, is_ours=False)
 
-    async def _may_be_planned(self, job: Job) -> bool:
+    async def _may_be_planned(self, turns: Turns, job: Job) -> bool:
         try:
-            await self._turn(LIST_PLANS)
-            return bool(await self._esa.list_plans(job.job_id))
-        except (_NotYet, EsaError):
+            await turns.wait(LIST_PLANS)
+            with turns.call(LIST_PLANS):
+                return bool(await self._esa.list_plans(job.job_id))
+        except (NotYet, EsaError):
             return True
 
     async def _plan(
-        self, batch: Batch, submission: Submission, wait_ms: int, plan_sent_ms: int, now_ms: Callable[[], int]
+        self,
+        batch: Batch,
+        turns: Turns,
+        submission: Submission,
+        wait_ms: int,
+        plan_sent_ms: int,
+        now_ms: Callable[[], int],
     ) -> Submission:
         job = submission.job
         assert job is not None  # noqa: S101 - for the type checker: a plan follows a job
@@ -268,15 +279,17 @@ class Submitter:
         try:
             if batch.state == "created" or submission.reconciled == "adopted":
                 # Somebody may have come as far as the plan before, and Redis may have forgotten it.
-                await self._turn(LIST_PLANS)
+                await turns.wait(LIST_PLANS)
                 sent_ms = now_ms()
-                if plan := _live(await self._esa.list_plans(job.job_id)):
+                with turns.call(LIST_PLANS):
+                    plans = await self._esa.list_plans(job.job_id)
+                if plan := _live(plans):
                     return replace(submission, plan_id=plan.plan_id)
                 before_ms = int(batch.job.get("plan_sent_ms", 0))
                 if later := decisions.no_plan_listed(before_ms, now_ms=batch.now_ms, timing=self._timing):
                     return replace(submission, settlement=later)
             if batch.state == "created" or wait_ms:
-                await self._turn(CREATE_PLANS, first_wait_ms=wait_ms)
+                await turns.wait(CREATE_PLANS, first_wait_ms=wait_ms)
                 noted_ms = 0
             took_ms = 0
             while now_ms() - noted_ms > decisions.NOTE_HOLDS_MS:
@@ -290,8 +303,9 @@ class Submitter:
             order = decisions.order_plan(
                 batch.lane, job.url_submitted, self._settings, decisions.moment(sent_ms)
             )
-            made = await self._esa.create_plans(job.job_id, [order])
-        except _NotYet as exc:
+            with turns.call(CREATE_PLANS):
+                made = await self._esa.create_plans(job.job_id, [order])
+        except NotYet as exc:
             if batch.state != "created":
                 await self._note_plan(batch, job, 0)
             settlement = Settlement(what="defer", outcome="deferred", state="created", delay_ms=exc.delay_ms)
@@ -309,12 +323,14 @@ class Submitter:
             may_be_made = operation == CREATE_PLANS and isinstance(exc, UncertainError)
             if settlement.what == "defer" and was_noted and not may_be_made:
                 await self._note_plan(batch, job, 0)
-            return await self._drop_unplanned(batch, replace(submission, settlement=settlement, error=exc))
+            return await self._drop_unplanned(
+                batch, turns, replace(submission, settlement=settlement, error=exc)
+            )
         if made.created:
             return replace(submission, plan_id=made.created[0].plan_id)
         refusal = decisions.refused_plan(made)
         failed = decisions.plan_failed(batch, submission.settlement, refusal.code)
-        return await self._drop_unplanned(batch, replace(submission, settlement=failed, error=refusal))
+        return await self._drop_unplanned(batch, turns, replace(submission, settlement=failed, error=refusal))
 
     async def _note_plan(self, batch: Batch, job: Job, plan_sent_ms: int) -> None:
         """Put on record that the plan is being sent, or, with 0, that it surely was not: the next one need not wait for it."""
@@ -323,13 +339,13 @@ class Submitter:
         if isinstance(recorded, LostClaim):
             raise LostClaimError(batch.batch_id)
 
-    async def _drop_unplanned(self, batch: Batch, submission: Submission) -> Submission:
+    async def _drop_unplanned(self, batch: Batch, turns: Turns, submission: Submission) -> Submission:
         """Delete the job when its URLs end without it."""
         if submission.settlement.what == "end" and submission.job is not None:
-            await self._delete(batch, submission.job.job_id)
+            await self._delete(batch, turns, submission.job.job_id)
         return submission
 
-    async def _delete(self, batch: Batch, job_id: str, *, is_ours: bool = True) -> None:
+    async def _delete(self, batch: Batch, turns: Turns, job_id: str, *, is_ours: bool = True) -> None:
         """
         Delete a job that will never be planned; it stays, unplanned, when it can't be deleted now.
 
@@ -337,13 +353,14 @@ class Submitter:
             LostClaimError: the batch *is ours* no more: whoever has it may have planned the job.
         """
         try:
-            await self._turn(DELETE_JOB, batch if is_ours else None)
+            await turns.wait(DELETE_JOB, batch if is_ours else None)
             if is_ours:
                 self._leases.check(batch)
-            await self._esa.delete_job(job_id)
+            with turns.call(DELETE_JOB):
+                await self._esa.delete_job(job_id)
         except NotFoundError:
             return
-        except (_NotYet, EsaError) as exc:
+        except (NotYet, EsaError) as exc:
             self._keep(batch, job_id, exc.code if isinstance(exc, EsaError) else "paced")
         else:
             log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
@@ -356,22 +373,6 @@ class Submitter:
         """Return a clock that goes on from the claim: the ledger's time in ms, without asking; never slow."""
         since = self._leases.claimed_at(batch)
         return lambda: batch.now_ms + round((self._clock() - since) * 1000)
-
-    async def _turn(self, operation: str, batch: Batch | None = None, *, first_wait_ms: int = 0) -> None:
-        """Wait for a call of *operation*, not longer than ``STAY_MS``."""
-        wait_ms = first_wait_ms
-        until = self._clock() + STAY_MS / 1000
-        while True:
-            if wait_ms:
-                if self._clock() + wait_ms / 1000 > until:
-                    raise _NotYet(wait_ms)
-                await self._sleep(wait_ms / 1000)
-            paced = await self._ledger.pace(operation, batch)
-            if isinstance(paced, LostClaim):
-                raise LostClaimError(operation)
-            if not paced:
-                return
-            wait_ms = paced
 
 
 def _live(plans: Sequence[PlanState]) -> PlanState | None:

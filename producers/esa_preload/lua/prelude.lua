@@ -17,13 +17,14 @@
 --   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
 --   parts:<s>           list    parts of split batches of a site that wait for their turn
---   rate:<op>           hash    pace and cooldown of an operation; 'endpoint' is the circuit
+--   rate:<op>           hash    what was learnt of an operation's limit, and its cooldown (rate.lua); 'endpoint' is the circuit
 --   lone:<s>            hash    url that ESA refused by itself -> ms of the first time
 --   failures:<s>        stream  urls that ended as refused, unknown or expired
 --   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
 local P = KEYS[1]
 local call = redis.call
 local VERSION = 1
+local RATE_VERSION = 2 -- of rate:<op>; records of the pace before it have none, and are begun afresh
 local INF = math.huge
 
 local now

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Place = tuple["CodeType", int]
 """A line of a coroutine."""
 
-SCRIPTS = (ledger.TAKE, ledger.CREATED, ledger.SETTLE, ledger.PACE, ledger.RENEW, ledger.SWEEP)
+SCRIPTS = (ledger.TAKE, ledger.CREATED, ledger.SETTLE, ledger.PACE, ledger.RENEW, ledger.SWEEP, ledger.REPORT)
 _NAMES = {script.sha: script.name for script in SCRIPTS}
 EXCHANGE = calls._exchange  # pyright: ignore[reportPrivateUsage] # the one place where bytes leave for ESA
 

@@ -25,6 +25,7 @@ def test_at_create_it_costs_a_job_that_is_deleted(redis_url: str) -> None:
         "ListScheduledPreloadExecutions",
         "pace",
         "DeleteScheduledPreloadJob",
+        "report",
         "take",
     ]
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 START_MS = 1_700_000_000_000
+PROBE_MS = 10_000
+"""A probe whose outcome nobody tells is replaced after so long."""
 KEYS = Keys(NAMESPACE)
 JOB_PREFIX = "arq:job:"
 RUNNING_PREFIX = "arq:in-progress:"
@@ -210,12 +212,14 @@ class Snapshot:
         ]
 
     def gate_ms(self, operation: str = CREATE_JOB) -> float:
-        """Return when *operation* may be called."""
-        rate = self.hash_of(f"rate:{operation}")
+        """Return when *operation* may be called, if no probe's outcome comes before."""
+        rate, circuit = self.hash_of(f"rate:{operation}"), self.hash_of("rate:endpoint")
+        probe, tried = float(rate.get("probe", 0)), float(circuit.get("probe", 0))
         return max(
-            float(rate.get("next", 0)),
             float(rate.get("cooldown", 0)),
-            float(self.hash_of("rate:endpoint").get("cooldown", 0)),
+            probe + PROBE_MS if probe > 0 else 0 if probe else float(rate.get("next", 0)),
+            float(circuit.get("cooldown", 0)),
+            tried + PROBE_MS if tried > 0 and float(circuit.get("strikes", 0)) else 0,
             float(self.hash_of("meta").get("blocked_until", 0)),
         )
 

@@ -18,6 +18,7 @@ from esa_preload_worker.ledger import (
     Batch,
     LostClaim,
     Settlement,
+    Turn,
     Wait,
 )
 from integration.ledger.driver import (
@@ -454,7 +455,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.model.batches[batch.batch_id].job_id or batch.state != "uncertain":
             return
         gate = self.before.gate_ms()
-        assert (self.run(self.driver.workers.pace(CREATE_JOB, batch)) == 0) == (gate <= self.now)
+        assert (self.run(self.driver.workers.pace(CREATE_JOB, batch)) == Turn(sent_ms=self.now)) == (
+            gate <= self.now
+        )
 
     @precondition(lambda self: self.stale)
     @rule(pick=picks, kind=st.sampled_from(("settle", "record", "pace")))
@@ -494,7 +497,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.settled(known, settlement, children)
         if settlement.site_ok:
             self.may_shorten.add(f"site:{batch.site_id}")
-        if settlement.went_well:
+        if settlement.planned:
             self.may_shorten.add("blocked_until")
 
     def settled(self, known: Claimed, settlement: Settlement, children: tuple[str, str]) -> None:

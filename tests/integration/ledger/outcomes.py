@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from esa_preload_worker.ledger import (
     CREATE_JOB,
-    CREATE_PLANS,
     Block,
+    Call,
+    CallOutcome,
     Exemption,
     Settlement,
     SiteWait,
-    Throttle,
 )
 from integration.ledger.driver import HOLD, PUT_BACK, SPLIT, SUBMITTED, is_list
 
@@ -37,12 +37,18 @@ _VERDICTS: tuple[Verdict, ...] = ("refused", "pending", "submitted", "unknown")
 def settlement_of(kind: str, batch: Batch, known: Claimed, marks: int) -> Settlement:
     """Return the settlement of *kind*; *marks* are dice for its details."""
     if kind in ENDS:
-        return _ended(kind, batch, marks)
+        reported = (call_of(batch, "ok"),) if batch.state == "sent" and not known.job_id else ()
+        return replace(_ended(kind, batch, marks), calls=reported)
     if kind in DELAYS:
         return _delayed(kind, batch, known, marks)
     if kind in REFUSALS and not known.job_id:
         return _refused(kind, batch, known)
     return _again(batch, known)
+
+
+def call_of(batch: Batch, outcome: CallOutcome, hint_ms: int = 0, *, operation: str = CREATE_JOB) -> Call:
+    """Return what became of the call that came with the claim of *batch*."""
+    return Call(operation=operation, sent_ms=batch.sent_ms, outcome=outcome, hint_ms=hint_ms)
 
 
 def _again(batch: Batch, known: Claimed) -> Settlement:
@@ -67,7 +73,7 @@ def _ended(kind: str, batch: Batch, marks: int) -> Settlement:
         for i in range(len(batch.urls))
         if (marks + i) % 3 and not is_list(batch.lane)
     )
-    partial = replace(SUBMITTED, outcome="partial", exemptions=exemptions, went_well=(CREATE_PLANS,))
+    partial = replace(SUBMITTED, outcome="partial", exemptions=exemptions, planned=True)
     if kind == "partial":
         return partial
     wait = SiteWait(reason="quota", ms=3_600_000)
@@ -78,12 +84,9 @@ def _delayed(kind: str, batch: Batch, known: Claimed, marks: int) -> Settlement:
     again = _again(batch, known)
     match kind:
         case "throttled":
-            hint_ms = (None, 0, 700, 90_000)[marks % 4]
-            return replace(
-                again, throttle=Throttle(operation=CREATE_JOB, sent_ms=batch.sent_ms, hint_ms=hint_ms)
-            )
+            return replace(again, calls=(call_of(batch, "throttled", (0, 1, 700, 90_000)[marks % 4]),))
         case "not_sent":
-            return replace(again, unreachable=True)
+            return replace(again, calls=(call_of(batch, "not_sent"),))
         case "uncertain":
             delay_ms = (0, 1_000)[marks % 2]
             if known.job_id:

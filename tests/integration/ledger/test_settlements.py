@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +16,11 @@ from esa_preload_worker.ledger import (
     LostClaim,
     Settlement,
     SiteWait,
+    Turn,
     Wait,
 )
 from integration.ledger.driver import HOLD, KEYS, PUT_BACK, SPLIT, SUBMITTED, LedgerDriver, read_all
+from integration.ledger.outcomes import call_of
 from integration.ledger.test_order import urls
 
 if TYPE_CHECKING:
@@ -534,8 +537,9 @@ async def test_a_job_on_record_is_never_forgotten(ledger: LedgerDriver) -> None:
     """Once there is a job, the batch comes back as created with it, whatever it was put off as; no second job takes its place."""
     batch = await claimed(ledger)
     job = {"job_id": "j1", "url_count": 3}
-    assert await ledger.workers.record_job(batch, job_id="j1", job=job, plan_follows=True) == 0
-    assert await ledger.workers.record_job(batch, job_id="j1", job=job, plan_follows=False) == 0
+    now = Turn(sent_ms=ledger.now_ms)
+    assert await ledger.workers.record_job(batch, job_id="j1", job=job, plan_follows=True) == now
+    assert await ledger.workers.record_job(batch, job_id="j1", job=job, plan_follows=False) == now
     second = await ledger.workers.record_job(batch, job_id="j2", job={}, plan_follows=True)
     assert second == LostClaim(job_id="j1")
     await ledger.settle(batch, AGAIN)
@@ -586,6 +590,6 @@ async def test_success_of_plans_is_noted(ledger: LedgerDriver) -> None:
     """What went well makes its operation faster."""
     await ledger.publish(rate_initial=5, rate_max=100)
     batch = await claimed(ledger)
-    went_well = Settlement(what="end", outcome="submitted", verdict="submitted", went_well=(CREATE_PLANS,))
-    await ledger.settle(batch, went_well)
+    planned = call_of(batch, "ok", operation=CREATE_PLANS)
+    await ledger.settle(batch, replace(SUBMITTED, calls=(planned,)))
     assert float((await ledger.hash(KEYS.rate(CREATE_PLANS)))["rate"]) > 5

@@ -15,7 +15,7 @@ from arq.worker import Worker
 from conftest import NAMESPACE
 from esa_preload.errors import QueueUnavailableError, RequestConflictError
 from esa_preload.scripts import as_text, command
-from esa_preload_worker.ledger import Batch, Settlement, Wait
+from esa_preload_worker.ledger import Batch, Settlement, Turn, Wait
 from esa_preload_worker.settings import Settings
 from esa_preload_worker.supervisor import arq_pool, worker_options
 from integration.ledger.driver import (
@@ -305,7 +305,9 @@ async def test_without_memory_nothing_is_taken_in_and_everything_goes_out(ledger
         assert (await read_all(ledger.redis)).hashes == before.hashes
         batch = await ledger.take_batch()
         assert await ledger.workers.renew("w", {batch.batch_id: batch.token}) == set()
-        assert await ledger.workers.record_job(batch, job_id="j", job={}, plan_follows=True) == 0
+        assert await ledger.workers.record_job(batch, job_id="j", job={}, plan_follows=True) == Turn(
+            sent_ms=ledger.now_ms
+        )
         await ledger.settle(batch)
         await ledger.settle(
             await ledger.take_batch(),

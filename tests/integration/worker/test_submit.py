@@ -23,7 +23,7 @@ from esa_preload_worker.esa import (
     UncertainError,
 )
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, LostClaim
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, Call, LostClaim, Turn
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from esa_preload_worker.submit import DELETE_JOB
 from integration.worker.rig import NAMESPACE, SITE, Rig, rig, urls_of
@@ -115,6 +115,7 @@ async def test_a_throttled_batch_goes_back_and_everybody_waits(
     worker: Rig, hint_s: float | None, logged: Logged
 ) -> None:
     """Throttling costs nothing: the URLs are at the head again in order, and the cooldown is in the ledger for all workers."""
+    await worker.ledger.publish({"rate_initial": 2})
     worker.between.before["create_job"].append(
         ThrottledError("slow", retry_after_s=hint_s, code="Throttling")
     )
@@ -386,11 +387,13 @@ async def test_a_frozen_worker_leaves_a_job_that_another_may_have_planned(
     worker.between.before["create_plans"].append(RefusedError("no", code="InvalidEndTime.Mismatch"))
     pace = worker.ledger.pace
 
-    async def frozen_at_delete(operation: str, batch: Batch | None = None) -> int | LostClaim:
+    async def frozen_at_delete(
+        operation: str, batch: Batch | None = None, *, calls: Sequence[Call] = ()
+    ) -> Turn | LostClaim:
         if operation == DELETE_JOB:
             asked.set()
             await thawed.wait()
-        return await pace(operation, batch)
+        return await pace(operation, batch, calls=calls)
 
     thawed = asyncio.Event()
     worker.ledger.pace = frozen_at_delete  # type: ignore[method-assign]

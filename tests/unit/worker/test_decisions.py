@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from esa_preload.model import Plan
 from esa_preload_worker import decisions
 from esa_preload_worker.block_reasons import BLOCK_REASONS, block_reason, is_quota
-from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS, REFUSAL_REASONS, Timing
+from esa_preload_worker.decisions import LIST_PLANS, REFUSAL_REASONS, Timing
 from esa_preload_worker.esa import (
     BlockedError,
     EsaError,
@@ -30,7 +30,7 @@ from esa_preload_worker.esa import (
     ThrottledError,
     UncertainError,
 )
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, Settlement
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, Call, Settlement
 from esa_preload_worker.settings import Settings, load
 
 TIMING = Timing(call_timeout_ms=10_000, list_lag_ms=5_000, quota_retry_after_ms=3_600_000)
@@ -249,16 +249,12 @@ ONE_LIST = batch_of((LIST,), lane="oss:r:")
 )
 def test_a_create_that_failed(batch: Batch, error: EsaError, what: str, outcome: str) -> None:
     """The outcome table: what happens to the batch, and that nothing is dropped for it."""
-    settlement = decisions.after_create_error(batch, error, sent_ms=5, timing=TIMING)
+    settlement = decisions.after_create_error(batch, error, timing=TIMING)
     assert (settlement.what, settlement.outcome) == (what, outcome)
     if what == "end" and outcome != "refused":
         assert settlement.verdict == "pending"
     if what == "defer":
         assert settlement.state == ("uncertain" if outcome == "uncertain" else "ready")
-    if isinstance(error, ThrottledError):
-        assert settlement.throttle is not None
-        assert (settlement.throttle.operation, settlement.throttle.sent_ms) == (CREATE_JOB, 5)
-    assert settlement.unreachable == isinstance(error, NotSentError)
     assert (settlement.block is not None) == (outcome == "blocked")
     assert settlement.lone == (batch in (ONE, ONE_LIST) and outcome == "blocked")
     if settlement.lone:
@@ -271,13 +267,31 @@ def test_a_create_that_failed(batch: Batch, error: EsaError, what: str, outcome:
         assert (waits.reason, waits.ms, waits.grows) == ("quota", TIMING.quota_retry_after_ms, False)
 
 
-@pytest.mark.parametrize(("hint_s", "ms"), [(None, None), (0.0001, 1), (1.5, 1_500)])
-def test_a_hint_is_obeyed_to_the_millisecond(hint_s: float | None, ms: int | None) -> None:
+@pytest.mark.parametrize(("hint_s", "ms"), [(None, 0), (0.0001, 1), (1.5, 1_500)])
+def test_a_hint_is_obeyed_to_the_millisecond(hint_s: float | None, ms: int) -> None:
     """The hint reaches the ledger, rounded up: never shorter than what ESA asked for."""
     error = ThrottledError("", retry_after_s=hint_s, code="Throttling")
-    settlement = decisions.after_create_error(batch_of(), error, sent_ms=0, timing=TIMING)
-    assert settlement.throttle is not None
-    assert settlement.throttle.hint_ms == ms
+    call = decisions.call_of(CREATE_JOB, 5, error)
+    assert call == Call(operation=CREATE_JOB, sent_ms=5, outcome="throttled", hint_ms=ms)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "ok"),
+        (RefusedError("", code="Odd"), "ok"),
+        (SizeError("", code="TooLarge"), "ok"),
+        (NotFoundError("", code="InvalidJob.NotFound"), "ok"),
+        (JobCapError("", code="InvalidJob.JobCountOfSiteFull"), "ok"),
+        (NotSentError("", code="not_sent.dns"), "not_sent"),
+        (UncertainError("", code="uncertain.reset"), "unknown"),
+        (SiteBusyError("", code="SystemBusy"), "answered"),
+        (BlockedError("", scope="account", code="Forbidden"), "answered"),
+    ],
+)
+def test_what_a_call_tells_about_the_rate(error: EsaError | None, outcome: str) -> None:
+    """What ESA refuses for itself counts as a call that the limit let through; what never came so far does not."""
+    assert decisions.call_of(CREATE_JOB, 5, error).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -296,11 +310,9 @@ def test_a_hint_is_obeyed_to_the_millisecond(hint_s: float | None, ms: int | Non
 )
 def test_a_look_up_that_failed_leaves_the_batch_uncertain(error: EsaError, outcome: str) -> None:
     """What Create did is still not known, whatever the look-up came to; what it tells about more than the batch is heeded."""
-    settlement = decisions.after_look_up_error(batch_of(), error, sent_ms=7, timing=TIMING)
+    settlement = decisions.after_look_up_error(batch_of(), error, timing=TIMING)
     assert (settlement.what, settlement.state, settlement.outcome) == ("defer", "uncertain", outcome)
     assert settlement.delay_ms > 0
-    if settlement.throttle:
-        assert (settlement.throttle.operation, settlement.throttle.sent_ms) == (LIST_JOBS, 7)
 
 
 def test_a_look_up_that_goes_on_failing_is_made_rarely() -> None:
@@ -309,7 +321,7 @@ def test_a_look_up_that_goes_on_failing_is_made_rarely() -> None:
 
     def delay_ms(attempt: int) -> int:
         batch = batch_of(attempt=attempt, state="uncertain")
-        looked = decisions.after_look_up_error(batch, error, sent_ms=7, timing=TIMING)
+        looked = decisions.after_look_up_error(batch, error, timing=TIMING)
         listed = decisions.after_plan_error(
             batch, error, judged=JUDGED, operation=LIST_PLANS, sent_ms=NOW_MS, timing=TIMING
         )
@@ -359,10 +371,9 @@ def test_a_plan_that_failed(
     if expected is None:
         assert settlement.state == "created"
         assert settlement.delay_ms > 0
-        assert settlement.throttle is None or settlement.throttle.operation == operation
         return
     assert verdicts(settlement) == expected
-    assert (settlement.site_ok, settlement.went_well) == (False, ())
+    assert (settlement.site_ok, settlement.planned) == (False, False)
     assert settlement.site_wait == JUDGED.site_wait, "the quota is used up all the same"
 
 
@@ -389,7 +400,6 @@ def test_what_is_absent_is_known_only_after_timeout_and_lag() -> None:
         assert early is not None
         assert late is not None
         assert (early.delay_ms, late.delay_ms) == (1_000, 200)
-        assert early.went_well  # the endpoint answers
         assert decide(absent_ms) is None
     assert decisions.no_plan_listed(0, now_ms=NOW_MS, timing=TIMING) is None
 

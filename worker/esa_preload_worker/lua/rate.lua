@@ -1,31 +1,140 @@
--- The pace of each operation, shared by all workers. Included after prelude.lua.
---   rate:<op>  hash  rate (calls/s), next (ms of the next call), cooldown (ms until), cut (ms of the last cut), strikes
-local CATCH_UP_MS = 250        -- credit for calls that came late: wake-ups are not exact
-local CUT = 0.7
-local COOLDOWN_MS = 1000       -- first cooldown without a hint; doubles with each episode that follows
-local COOLDOWN_MAX_MS = 60000
-local ENDPOINT_MAX_MS = 10000  -- a probe costs one connection, and everything waits for it
+-- The pace of each operation, shared by all workers: finds a limit that nobody tells, and follows it. Included after prelude.lua.
+-- `gate` and `spend` before each call; then `report` once for it, or never when its worker died. O(1); nothing is remembered elsewhere.
+--   rate:<op>  hash, a number a field: see FRESH. Moments are ms of the server's clock.
+--   rate:endpoint  hash  cooldown (ms until), strikes (1 and more: in doubt), opened (ms), probe (ms it was sent)
+-- The rate grows with each accepted call that the pace had held back, and is cut once an episode. An episode begins with a refused call
+-- that was sent after the last cut, and ends with an accepted call that was sent after the last refusal.
+-- Why so: docs/decisions/0009-a-learning-pace.md. tests/integration/rates/reference.py says the same in Python, and is held to it.
+local CUT = 0.035              -- cut of an episode; the growth between two episodes regains as much
+local TARGET = 0.025           -- refused share of the calls at which cuts and growth are even
+local EARLY = 0.1              -- throttled again before this part of the way back was gone: the cut was too small, twice as much now,
+local CUT_MOST = 0.4           -- up to this; also the cut that ends the first ramp
+local GROW_MOST = 0.25         -- calls/s an accepted call may add: 25 %/s, since the replies under way are not known yet
+local FAR = 0.22               -- so far below the last ceiling the rate grows by GROW_MOST
+local AFTER_CALLS, AFTER_S = 120, 12 -- beyond the ceiling for so many calls and seconds: twice the growth (3 x: four times ...)
+local PAY_MOST_S = 35          -- an episode never slows the growth for longer
+local SAMPLE, SHARE = 12, 0.7  -- of at least so many calls under way when the limit was hit, fewer than this were accepted: take that share
+local SHARE_LEAST = 0.2
+local SHORT = 3                -- a cooldown up to so many calls' spacing is followed by the pace, a longer one by a single probe
+local COOLDOWN_MOST_MS = 60000
+local PROBE_TIMEOUT_MS = 10000 -- the outcome of a probe is not reported (its worker died): another one
+local CREDIT_LEAST_MS, CREDIT_MOST_MS = 50, 250 -- a late wake-up loses nothing: one call's spacing of credit, within these
+local BUSY = 0.75              -- share of the calls that must have waited for the pace, else it is not the bottleneck and does not grow
+local WINDOW_MS, WINDOW_CALLS = 2000, 5 -- nothing accepted for so long and for so many calls' spacing: a window, not a bucket
+local WINDOW_OVER = 1.1        -- after which the pace is the rate just seen and a little more: an exhausted window is fully used
+local WINDOW_PAY = 4           -- and its refusals weigh no more than so many
+local NEAR = 0.2               -- a reset that is expected within this part of the window's length is waited for
+local MATCH = 0.2              -- resets in line up to this part of the length are the same window's
+local DUE = -1
+local ENDPOINT_MS, ENDPOINT_MOST_MS = 1000, 10000 -- one call finds out whether it answers again, and everything waits for it
+local POLL_MS = 100            -- whoever waits for a probe's outcome looks so often
 local CREATE = 'CreateScheduledPreloadJob'
 local PLANS = 'CreateScheduledPreloadExecutions'
 
+local FRESH = {
+  rate = INF,     -- calls/s
+  next = 0,       -- when the pace allows the next call
+  cooldown = 0,   -- nobody calls before; never shortened
+  probe = 0,      -- 0 no probe wanted | DUE the next call is one | when the probe was sent: the others wait for its reply
+  cut = 0,        -- refusals of calls sent up to here are no news
+  strikes = 0,    -- refusals that counted in this episode; 0: no episode
+  began = 0,      -- the first refused call of the episode was sent
+  refused = 0,    -- the last one that counted was sent
+  why = 0,        -- this cooldown: 0 a guess | 1 hinted | 2 up to an expected reset | -1 a guess, since that reset did not come
+  ceiling = 0,    -- the rate at the last cut; 0: no limit met yet
+  since = 0,      -- accepted calls that grew the rate since the cut
+  span = 1 / TARGET, -- so many of them regain the cut
+  early = 0,      -- episodes in a row that came early
+  passed = 0,     -- of the calls that were under way at the cut: accepted,
+  failed = 0,     -- refused
+  opened = 0,     -- when the window opened (idle time taken out)
+  good = 0,       -- calls accepted since
+  reset = 0,      -- a known reset of the window
+  length = 0,     -- of the window; 0: not known
+  held = 0,       -- somebody was told to wait since the last call went out
+  busy = 1,       -- share of recent calls that were held back so
+  fixed = 0,      -- calls/s that an operator wants instead of what is learnt; 0: none
+}
+
+local rates = {}
 local function rate_of(op)
-  local r = call('HMGET', P .. 'rate:' .. op, 'rate', 'next', 'cooldown', 'cut', 'strikes')
-  return {
-    rate = tonumber(r[1] or setting('rate_initial')), next = tonumber(r[2] or 0), cooldown = tonumber(r[3] or 0),
-    cut = tonumber(r[4] or 0), strikes = tonumber(r[5] or 0),
-  }
+  local s = rates[op]
+  if s then return s end
+  local flat, stored = call('HGETALL', P .. 'rate:' .. op), {}
+  for i = 1, #flat, 2 do stored[flat[i]] = tonumber(flat[i + 1]) end
+  if #flat > 0 and (stored.v or 0) < RATE_VERSION then stored = { cooldown = stored.cooldown } end
+  s = { stored = stored, is_newer = (stored.v or 0) > RATE_VERSION }
+  for field, default in pairs(FRESH) do s[field] = stored[field] or default end
+  if not stored.next then s.rate, s.next, s.opened = setting('rate_initial'), now - CREDIT_MOST_MS, now end
+  if s.fixed > 0 then
+    s.rate = s.fixed
+  else
+    s.rate = math.max(setting('rate_min'), math.min(s.rate, setting('rate_max')))
+  end
+  rates[op] = s
+  return s
 end
 
--- The earliest ms at which `op` may be called, and why not now.
+local function save(op, s)
+  if s.fixed > 0 then s.rate = s.fixed end
+  local stored, changed = s.stored, {}
+  for field in pairs(FRESH) do
+    if s[field] ~= stored[field] then
+      changed[#changed + 1] = field
+      changed[#changed + 1] = text(s[field])
+      stored[field] = s[field]
+    end
+  end
+  if stored.v ~= RATE_VERSION then
+    stored.v = RATE_VERSION
+    changed[#changed + 1] = 'v'
+    changed[#changed + 1] = RATE_VERSION
+  end
+  if #changed > 0 then call('HSET', P .. 'rate:' .. op, unpack(changed)) end
+end
+
+local function unsupported_rate(op)
+  local version = rate_of(op).stored.v or RATE_VERSION
+  if version > RATE_VERSION then
+    return redis.error_reply('UNSUPPORTED rate ' .. op .. ' has version ' .. version .. ', this release reads ' .. RATE_VERSION)
+  end
+end
+
+local circuit_cache
+local function circuit()
+  if not circuit_cache then
+    local c = call('HMGET', P .. 'rate:endpoint', 'cooldown', 'strikes', 'opened', 'probe')
+    circuit_cache = {
+      cooldown = tonumber(c[1] or 0), strikes = tonumber(c[2] or 0), opened = tonumber(c[3] or 0), probe = tonumber(c[4] or 0),
+    }
+  end
+  return circuit_cache
+end
+
+local function is_under_way(probe)
+  return probe > 0 and now - probe < PROBE_TIMEOUT_MS
+end
+
+-- The earliest ms at which `op` may be called, and why not now: 'cooldown', 'probe' (another call's outcome is waited for; it may
+-- open the gate earlier), 'pace', 'endpoint', 'blocked' or 'unsupported'.
 local function gate(op)
-  local r = rate_of(op)
-  local at, reason = r.next, 'pace'
-  if r.cooldown > at then at, reason = r.cooldown, 'cooldown' end
-  local endpoint = tonumber(call('HGET', P .. 'rate:endpoint', 'cooldown') or 0)
-  if endpoint > at then at, reason = endpoint, 'endpoint' end
+  local s, at, why = rate_of(op), nil, nil
+  if s.is_newer then
+    at, why = now + setting('lease_ms'), 'unsupported'
+  elseif s.cooldown > now then
+    at, why = s.cooldown, 'cooldown'
+  elseif s.probe == 0 then
+    at, why = s.next, 'pace'
+  else
+    at, why = is_under_way(s.probe) and s.probe + PROBE_TIMEOUT_MS or now, 'probe'
+  end
+  local c = circuit()
+  local endpoint = c.cooldown
+  if c.strikes > 0 and is_under_way(c.probe) then endpoint = math.max(endpoint, c.probe + PROBE_TIMEOUT_MS) end
+  if endpoint > at and endpoint > now then at, why = endpoint, 'endpoint' end
   local account = tonumber(call('HGET', P .. 'meta', 'blocked_until') or 0)
-  if account > at then at, reason = account, 'blocked' end
-  return at, reason
+  if account > at and account > now then at, why = account, 'blocked' end
+  return at, why
 end
 
 -- Arm a wake-up for the next moment at which a worker has something to do: a site's turn, or a batch to look after. A loop that
@@ -40,46 +149,215 @@ local function arm_next()
   return at < INF and arm(at)
 end
 
+-- Somebody is told to wait for the pace: it is what holds the calls back.
+local function hold(op, why)
+  if why ~= 'pace' and why ~= 'cooldown' and why ~= 'probe' then return end
+  local s = rate_of(op)
+  if s.held == 0 then
+    s.held = 1
+    save(op, s)
+  end
+end
+
+-- Ms to wait at a closed gate. Another call's outcome may open it at any time: whoever waits for that looks often.
+local function patience(at, why)
+  local ms = math.max(1, math.ceil(at - now))
+  local is_probed = why == 'probe' or (why == 'endpoint' and circuit().cooldown <= now)
+  return is_probed and math.min(ms, POLL_MS) or ms
+end
+
+-- The gate is open and a call goes through, now.
 local function spend(op)
-  local r = rate_of(op)
-  local from = math.max(r.next, now - CATCH_UP_MS)
-  call('HSET', P .. 'rate:' .. op, 'rate', text(r.rate), 'next', text(from + 1000 / r.rate))
+  local s, c = rate_of(op), circuit()
+  if c.strikes > 0 then
+    c.probe = now
+    call('HSET', P .. 'rate:endpoint', 'probe', text(now))
+  end
+  local spacing = 1000 / s.rate
+  if s.probe ~= 0 then
+    s.probe, s.next = now, now + spacing
+  else
+    local credit = math.min(CREDIT_MOST_MS, math.max(CREDIT_LEAST_MS, spacing))
+    if s.held == 0 then s.opened = s.opened + math.max(0, now - s.next - credit) end -- nobody wanted to call
+    s.busy = s.busy + (s.held - s.busy) / 16
+    s.held = 0
+    s.next = math.max(s.next, now - credit) + spacing
+  end
+  save(op, s)
 end
 
--- A call went through: a little faster from now on (one call/s more each second), and every doubt is over.
-local function went_well(op)
-  local r = rate_of(op)
-  local rate = math.min(setting('rate_max'), r.rate + 1 / math.max(r.rate, 1))
-  call('HSET', P .. 'rate:' .. op, 'rate', text(rate), 'strikes', 0)
+local function grow(s)
+  s.since = s.since + 1
+  local rate = s.rate
+  if s.ceiling == 0 or rate < s.ceiling * (1 - FAR) then
+    rate = rate + GROW_MOST
+  else
+    local times = 1 + math.max(0, s.since - s.span) / math.max(AFTER_CALLS, AFTER_S * rate)
+    rate = rate + math.min(rate * CUT / s.span * times * times, GROW_MOST)
+  end
+  s.rate = math.min(rate, setting('rate_max'))
 end
 
--- Wait from now on, twice as long with each episode before this one.
-local function cool(key, episodes, hint_ms, roll, most_ms)
-  local ms = hint_ms or math.min(most_ms or COOLDOWN_MAX_MS, COOLDOWN_MS * 2 ^ math.min(episodes, 10)) * (0.5 + roll / 2)
-  local until_ms = math.max(now + ms, tonumber(call('HGET', key, 'cooldown') or 0)) -- never shortened
-  call('HSET', key, 'cooldown', text(until_ms))
-  return until_ms
+local function learn_length(s, opened, is_window)
+  local passed = opened - s.reset
+  local times = s.length > 0 and math.floor(passed / s.length + 0.5) or 0
+  if times >= 1 and math.abs(passed - times * s.length) < MATCH * s.length then
+    if s.why ~= 2 or s.strikes > 1 then -- a guess that came true says nothing new
+      s.length = s.length + (passed / times - s.length) / 2
+      s.reset = opened
+    end
+  elseif is_window then
+    if s.reset > 0 then s.length = passed end
+    s.reset = opened
+  end
 end
 
--- ESA throttled a call sent at `sent`: everybody waits; one cut an episode, however many calls it hit.
-local function throttled(op, sent, hint_ms, roll)
-  local key = P .. 'rate:' .. op
-  local r = rate_of(op)
-  if sent <= r.cut then return cool(key, math.max(0, r.strikes - 1), hint_ms, roll) end
-  local rate = math.max(setting('rate_min'), r.rate * CUT)
-  call('HSET', key, 'rate', text(rate), 'cut', text(now), 'strikes', r.strikes + 1)
-  return cool(key, r.strikes, hint_ms, roll)
+local function recovered(s, sent, probed)
+  -- When did it open again? A hint says, or half-way between the last refusal and this call.
+  local opened = s.why > 0 and math.min(sent, s.cooldown) or (s.refused + sent) / 2
+  local shut = s.why > 0 and s.cooldown - s.cut or s.refused - s.began
+  local is_window = shut > math.max(WINDOW_MS, WINDOW_CALLS * 1000 / s.rate) and (s.why > 0 or s.strikes > 2)
+  if s.strikes > 1 or s.why > 0 then learn_length(s, opened, is_window) end
+  if is_window then
+    local seen = s.good * 1000 / math.max(opened - s.opened, 1)
+    s.rate = math.max(setting('rate_min'), math.min(s.rate, seen * WINDOW_OVER))
+    s.ceiling = s.rate
+    s.opened, s.good = opened, 1
+    s.span = math.min(s.span, WINDOW_PAY / TARGET)
+  else
+    local known = s.passed + s.failed
+    if known >= SAMPLE and s.passed < SHARE * known then
+      s.rate = math.max(setting('rate_min'), math.min(s.rate, s.ceiling * math.max(SHARE_LEAST, s.passed / known)))
+      s.ceiling = s.rate / (1 - CUT)
+      s.cut = now -- what was sent at the old rate is no news
+      s.early = 0
+    end
+    if probed then -- the calls that the cooldown kept from being made count as refused
+      s.span = s.span + math.min(now - s.began, 2000) / 1000 * s.rate / TARGET
+    end
+    s.span = math.min(s.span, math.max(2 / TARGET, PAY_MOST_S * s.rate))
+  end
+  if probed then s.next = now + 1000 / s.rate end
+  s.probe, s.strikes = 0, 0
 end
 
--- The endpoint could not be reached: one circuit for all workers and operations. Calls that fail while it is open say nothing new.
-local function unreachable(roll)
-  local key = P .. 'rate:endpoint'
-  local r = rate_of('endpoint')
-  if now < r.cooldown then return r.cooldown end
-  call('HINCRBY', key, 'strikes', 1)
-  return cool(key, r.strikes, nil, roll, ENDPOINT_MAX_MS)
+local function went_well(s, sent)
+  s.good = s.good + 1
+  if sent <= s.cut then
+    if s.strikes > 0 then s.passed = s.passed + 1 end
+    return
+  end
+  local probed = s.probe ~= 0
+  if s.probe > 0 and sent >= s.probe then
+    s.probe = 0
+    s.next = math.max(s.next, now + 1000 / s.rate)
+  end
+  if s.strikes > 0 then
+    recovered(s, sent, probed)
+  elseif s.busy >= BUSY then
+    grow(s)
+  end
 end
 
+-- Ms until the next reset of a window whose length is known.
+local function to_reset(s)
+  if s.length <= 0 then return INF end
+  return s.reset - math.floor((s.reset - now) / s.length) * s.length - now
+end
+
+-- `hint`: ms that ESA asked for; 0: it did not say.
+local function throttled(s, sent, hint)
+  local is_late = sent <= s.cut
+  if is_late or s.strikes > 0 then
+    s.span = math.min(s.span + 1 / TARGET, math.max(2 / TARGET, PAY_MOST_S * s.rate))
+  end
+  if is_late then
+    if s.strikes > 0 then s.failed = s.failed + 1 end
+    if hint > 0 then
+      s.cooldown = math.max(s.cooldown, now + hint)
+      s.next = math.max(s.next, s.cooldown)
+      if hint > SHORT * 1000 / s.rate then s.probe = DUE end
+    end
+    return
+  end
+  if s.probe > 0 and sent >= s.probe then s.probe = 0 end
+  local is_first = s.ceiling == 0
+  s.strikes = s.strikes + 1
+  if s.strikes == 1 then
+    if is_first then
+      s.early = 9
+    else
+      s.early = s.since < s.span * EARLY and math.min(s.early + 1, 9) or 0
+    end
+    s.ceiling = s.rate
+    s.rate = math.max(setting('rate_min'), s.rate * (1 - math.min(CUT_MOST, CUT * 2 ^ s.early)))
+    if s.fixed > 0 then s.rate = s.fixed end
+    s.began, s.since, s.span, s.passed, s.failed, s.why = sent, 0, 1 / TARGET, 0, 1, 0
+  end
+  s.cut, s.refused = now, sent
+  local spacing = 1000 / s.rate
+  local is_again, wait = s.why == 2 or s.why == -1, nil
+  if hint > 0 then
+    wait, s.why = hint, 1
+  elseif is_again then -- it did not come yet
+    wait, s.why = math.min(COOLDOWN_MOST_MS, spacing * 2 ^ math.min(s.strikes - 2, 20)), -1
+  else
+    wait, s.why = math.min(COOLDOWN_MOST_MS, spacing * 2 ^ math.min(s.strikes - 1, 20)), 0
+    local expected = to_reset(s)
+    if expected < NEAR * s.length then wait, s.why = math.max(wait, expected), 2 end
+  end
+  s.cooldown = math.max(s.cooldown, now + wait)
+  s.next = math.max(s.next, s.cooldown)
+  if s.strikes > 1 or wait > SHORT * spacing or is_first then s.probe = DUE end
+end
+
+-- The endpoint answered: every doubt is over.
 local function reached()
-  call('HDEL', P .. 'rate:endpoint', 'strikes')
+  local c = circuit()
+  if c.strikes == 0 then return end
+  c.strikes, c.probe = 0, 0
+  call('HDEL', P .. 'rate:endpoint', 'strikes', 'probe')
+end
+
+-- The endpoint could not be reached: one circuit for all workers and operations. Calls that were sent before it opened say nothing new.
+local function unreachable(sent)
+  local c = circuit()
+  if now < c.cooldown or sent < c.opened then return end
+  c.cooldown = now + math.min(ENDPOINT_MOST_MS, ENDPOINT_MS * 2 ^ math.min(c.strikes, 10))
+  c.strikes, c.opened, c.probe = c.strikes + 1, now, 0
+  call('HSET', P .. 'rate:endpoint', 'cooldown', text(c.cooldown), 'strikes', c.strikes, 'opened', text(now), 'probe', 0)
+end
+
+-- What became of a call that was spent at `sent`: 'ok' (ESA dealt with it) | 'throttled' | 'answered' (otherwise: nothing about the
+-- rate) | 'not_sent' (the endpoint could not be reached) | 'unknown' (no answer, or the call was not made after all).
+-- Returns until when to wait for it, or 0. Whoever reports arms the next wake-up: a probe's outcome opens the gate.
+local function report(op, sent, outcome, hint)
+  local s = rate_of(op)
+  if not s.is_newer then
+    if outcome == 'ok' then
+      went_well(s, sent)
+    elseif outcome == 'throttled' then
+      throttled(s, sent, hint)
+    elseif s.probe > 0 and sent >= s.probe then
+      s.probe = DUE
+    end
+    save(op, s)
+  end
+  local c = circuit()
+  if outcome == 'not_sent' then
+    unreachable(sent)
+    return c.cooldown
+  elseif outcome ~= 'unknown' then
+    reached()
+  elseif c.probe > 0 and sent >= c.probe then
+    c.probe = 0
+    call('HDEL', P .. 'rate:endpoint', 'probe')
+  end
+  return outcome == 'throttled' and s.cooldown or 0
+end
+
+-- Report the calls in ARGV from `first` on, four arguments each: operation, sent, outcome, hint in ms. Returns how many there were.
+local function report_calls(first)
+  for i = first, #ARGV, 4 do report(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3])) end
+  return (#ARGV - first + 1) / 4
 end

@@ -6,8 +6,8 @@
 --         'split'  the batch becomes two halves, each to be sent by itself
 --         'hold'   ESA refused this single URL of a split batch; judged when the last part of it has ended
 --       5 JSON: verdict ('submitted', 'refused', 'unknown', 'pending'), reason, code, exceptions [[index from 1, verdict,
---         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the call showed:
---         throttled {op, sent, hint_ms}, unreachable, went_well [op...], site_wait {reason, ms, grows}, site_ok,
+--         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the calls showed:
+--         calls [[operation, sent, outcome, hint in ms]...] (rate.lua), planned, site_wait {reason, ms, grows}, site_ok,
 --         block {scope, code, hint, probe_ms}, lone (the block is for a URL that ESA refused by itself), size_limit, roll (0 to 1).
 -- Returns: {'ok', site resumed 0 or 1, account resumed 0 or 1, a wait or block began 0 or 1 (0: it goes on), wait until ms or 0,
 --   verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
@@ -251,18 +251,7 @@ end
 
 local SIZE_LIMIT_MS = 3600000
 local roll = facts.roll or 0.5
-local planned = false
-for _, op in ipairs(facts.went_well or {}) do
-  went_well(op)
-  reached()
-  planned = planned or op == PLANS
-end
-if facts.throttled then
-  waits_until = throttled(facts.throttled.op, facts.throttled.sent, facts.throttled.hint_ms, roll)
-  reached()
-elseif facts.unreachable then
-  waits_until = unreachable(roll)
-end
+for _, c in ipairs(facts.calls or {}) do waits_until = math.max(waits_until, report(c[1], c[2], c[3], c[4])) end
 if facts.size_limit and facts.size_limit < batch_max_urls() then
   -- For an hour: it may have been about those URLs, and nothing else would ever raise it again.
   call('HSET', P .. 'meta', 'size_limit', facts.size_limit, 'size_limit_until', text(now + SIZE_LIMIT_MS))
@@ -314,7 +303,7 @@ else
 end
 
 -- Whoever got as far as a plan shows that the account is not blocked, even where no job had to be made.
-if planned then
+if facts.planned then
   account_resumed = math.min(1, account_resumed + call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint'))
 end
 

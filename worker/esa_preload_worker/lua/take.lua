@@ -9,6 +9,7 @@
 local token, pump, new_id = ARGV[2], ARGV[3], ARGV[4]
 local STAY_MS = 250      -- nothing sleeps in an arq slot for longer
 local WAITERS = 2        -- enough to take the next token at once, few enough not to crowd Redis
+local PROBE_STAY_MS = 2000 -- so long a probe's outcome is waited for here: it opens the gate at any time
 local LEASE = setting('lease_ms')
 
 call('ZREMRANGEBYSCORE', P .. 'waiters', '-inf', now)
@@ -18,6 +19,9 @@ local too_new -- what a later release wrote: left in place, and named when nothi
 
 local function waiting(at, reason)
   local ms = math.max(1, math.ceil(at - now))
+  hold(CREATE, reason)
+  if reason == 'unsupported' then too_new = unsupported_rate(CREATE) end
+  if reason == 'probe' and now - rate_of(CREATE).probe < PROBE_STAY_MS then ms = POLL_MS end
   if ms > STAY_MS or too_new then
     arm_next()
     return too_new or { 'wait', ms, 0, reason }
