@@ -385,18 +385,22 @@ class LedgerMachine(RuleBasedStateMachine):
             for url in [url for url in lane.urls if url not in there]:
                 self.model.drop_dead(where, url)
 
-    def is_due(self, where: Lane) -> bool:
-        """Tell by the rules whether a lane is due: it is full, old or quiet."""
+    def is_due(self, where: Lane, *, full: int | None = None) -> bool:
+        """Tell by the rules whether a lane is due: it is *full*, old or quiet."""
         lane = self.model.lanes[where]
         size = sum(map(len, lane.urls))
-        if is_list(where[1]) or len(lane.urls) >= self.most_urls() or size >= BATCH_MAX_BYTES:
+        if is_list(where[1]) or len(lane.urls) >= (full or self.most_urls()) or size >= BATCH_MAX_BYTES:
             return True
         oldest = min(entry.at for entry in lane.urls.values())
         newest = oldest if lane.newest is None else lane.newest
         return min(oldest + AGE_MS, newest + QUIET_MS) <= self.now
 
     def claimable(self) -> list[Any]:
-        """Return what may be claimed now, if the gate is open: parts and lanes."""
+        """
+        Return what may be claimed now, if the gate is open: parts and lanes.
+
+        A lane that a smaller batch, learnt since, makes full keeps the moment it had.
+        """
         found: list[Any] = []
         for site in self.model.sites:
             record = self.blocking.run(self.driver.hash(KEYS.site(site)))
@@ -408,7 +412,11 @@ class LedgerMachine(RuleBasedStateMachine):
             ):
                 continue
             found += [b for b in self.model.batches.values() if b.state == "ready" and b.where[0] == site]
-            found += [where for where in self.model.lanes if where[0] == site and self.is_due(where)]
+            found += [
+                where
+                for where in self.model.lanes
+                if where[0] == site and self.is_due(where, full=BATCH_MAX_URLS)
+            ]
         return found
 
     def active(self, site: int) -> int:
