@@ -29,6 +29,8 @@ WINDOW_OVER = 1.1
 WINDOW_PAY = 4
 NEAR = 0.2
 MATCH = 0.2
+SLUMP, BRISK = 1, 2
+SLUMP_CALLS, SLUMP_MS = 4, 600_000
 DUE = -1.0
 
 
@@ -57,6 +59,7 @@ class State:
     length: float = 0
     held: float = 0
     busy: float = 1
+    brisk: float = 0
 
 
 @dataclass(slots=True)
@@ -122,14 +125,17 @@ class Controller:
         if s.strikes > 0:
             self._recovered(now, sent, probed=probed)
         elif s.busy >= BUSY:
-            self._grow()
+            self._grow(now)
 
-    def _grow(self) -> None:
+    def _grow(self, now: float) -> None:
         s = self.s
         s.since += 1
         rate = s.rate
         if s.ceiling == 0 or rate < s.ceiling * (1 - FAR):
             rate += GROW_MOST
+        elif s.ceiling < SLUMP and now - s.brisk < SLUMP_MS and s.since > SLUMP_CALLS:
+            rate += min(rate / 4, GROW_MOST)
+            s.opened, s.good, s.reset, s.length = now, 0, 0, 0
         else:
             times = 1 + max(0, s.since - s.span) / max(AFTER_CALLS, AFTER_S * rate)
             rate += min(rate * CUT / s.span * times * times, GROW_MOST)
@@ -215,6 +221,8 @@ class Controller:
             s.early = 9
         else:
             s.early = min(s.early + 1, 9) if s.since < s.span * EARLY else 0
+        if s.early == 0 and s.rate > BRISK:
+            s.brisk = sent
         s.ceiling = s.rate
         s.rate = max(self.least, s.rate * (1 - min(CUT_MOST, CUT * 2**s.early)))
         s.began, s.since, s.span, s.passed, s.failed, s.why = sent, 0, 1 / TARGET, 0, 1, 0

@@ -7,8 +7,9 @@ import random
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from integration.rates.reference import Controller
-from integration.rates.simulation import START_MS, Question
+from integration.rates.limits import Bucket
+from integration.rates.reference import SLUMP, Controller
+from integration.rates.simulation import START_MS, Question, Scenario, answer, simulate
 
 if TYPE_CHECKING:
     from integration.rates.on_valkey import Scripts
@@ -84,3 +85,24 @@ def test_the_script_and_the_specification_agree(scripts: Scripts) -> None:
             assert remembered == state, (name, step, asked[name])
             seen |= {f for f in ("length", "reset", "early", "why", "probe", "failed") if state[f]}
     assert seen == {"length", "reset", "early", "why", "probe", "failed"}, "the histories met everything"
+
+
+def test_they_agree_when_a_limit_slumps_and_comes_back(scripts: Scripts) -> None:
+    """The same where the limit falls to a trickle for a while, which no random history does."""
+    scripts.publish("slump", {"rate_initial": 5, "rate_min": 0.1, "rate_max": 100})
+    pace, slumped = Controller(now=START_MS), 0
+    limit = Bucket(4, 4, ((60, 0.1), (120, 4)))
+    running = simulate(Scenario(limit=limit, workers=1, duration_s=200))
+    question = next(running)
+    try:
+        while True:
+            expected = answer(pace, question)
+            said = scripts.answers([("slump", question)])[0]
+            assert bool(said) == bool(expected), question
+            [record] = scripts.records(["slump"])
+            state = asdict(pace.s)
+            assert {field: value for field, value in record.items() if field in state} == state, question
+            slumped += state["ceiling"] < SLUMP and state["rate"] > 2 * SLUMP
+            question = running.send(said)
+    except StopIteration:
+        assert slumped, "the way back up was met"

@@ -107,3 +107,21 @@ def test_an_outage_of_the_limit_costs_few_calls() -> None:
     after = [accepted for at, accepted in outcome.trace if at > 300]
     assert shut.count(False) <= 20
     assert after.count(True) >= 0.85 * 300 * 20
+
+
+def test_a_slump_of_the_limit_is_over_when_it_is_over() -> None:
+    """After a minute (or five) at 0.1 calls/s all of the old limit is used again within a minute, not after many."""
+    for slump_s in (60, 300):
+        back_s = 200 + slump_s
+        limit = Bucket(20, 20, ((200, 0.1), (back_s, 20)))
+        outcome = run(Controller(now=START_MS), Scenario(limit=limit, duration_s=back_s + 180))
+        after = [accepted for at, accepted in outcome.trace if at > back_s + 60]
+        assert after.count(True) >= 0.95 * 120 * 20
+        assert after.count(False) <= 0.03 * len(after)
+
+
+def test_a_limit_that_was_always_low_is_not_tried_for_more() -> None:
+    """A limit under a call a second is not taken for a slump: hardly more calls are refused than at any other."""
+    outcome = run(Controller(now=START_MS), Scenario(limit=Bucket(0.5, 2), duration_s=7_200))
+    assert outcome.use >= 0.95
+    assert outcome.throttled <= 0.03

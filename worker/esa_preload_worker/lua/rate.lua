@@ -25,6 +25,8 @@ local WINDOW_OVER = 1.1        -- after which the pace is the rate just seen and
 local WINDOW_PAY = 4           -- and its refusals weigh no more than so many
 local NEAR = 0.2               -- a reset that is expected within this part of the window's length is waited for
 local MATCH = 0.2              -- resets in line up to this part of the length are the same window's
+local SLUMP, BRISK = 1, 2      -- calls/s: a limit fell below the one from above the other, and may come back as it went:
+local SLUMP_CALLS, SLUMP_MS = 4, 600000 -- after so many accepted calls the way up is fast, for so long
 local DUE = -1
 local ENDPOINT_MS, ENDPOINT_MOST_MS = 1000, 10000 -- one call finds out whether it answers again, and everything waits for it
 local POLL_MS = 100            -- whoever waits for a probe's outcome looks so often
@@ -53,6 +55,7 @@ local FRESH = {
   length = 0,     -- of the window; 0: not known
   held = 0,       -- somebody was told to wait since the last call went out
   busy = 1,       -- share of recent calls that were held back so
+  brisk = 0,      -- when a limit was last met above BRISK
   fixed = 0,      -- calls/s that an operator wants instead of what is learnt; 0: none
 }
 
@@ -191,6 +194,9 @@ local function grow(s)
   local rate = s.rate
   if s.ceiling == 0 or rate < s.ceiling * (1 - FAR) then
     rate = rate + GROW_MOST
+  elseif s.ceiling < SLUMP and now - s.brisk < SLUMP_MS and s.since > SLUMP_CALLS then
+    rate = rate + math.min(rate / 4, GROW_MOST)
+    s.opened, s.good, s.reset, s.length = now, 0, 0, 0 -- a trickle looks like windows
   else
     local times = 1 + math.max(0, s.since - s.span) / math.max(AFTER_CALLS, AFTER_S * rate)
     rate = rate + math.min(rate * CUT / s.span * times * times, GROW_MOST)
@@ -289,6 +295,7 @@ local function throttled(s, sent, hint)
     else
       s.early = s.since < s.span * EARLY and math.min(s.early + 1, 9) or 0
     end
+    if s.early == 0 and s.rate > BRISK then s.brisk = sent end
     s.ceiling = s.rate
     s.rate = math.max(setting('rate_min'), s.rate * (1 - math.min(CUT_MOST, CUT * 2 ^ s.early)))
     if s.fixed > 0 then s.rate = s.fixed end
