@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 CREATE_JOB = "CreateScheduledPreloadJob"
 CREATE_PLANS = "CreateScheduledPreloadExecutions"
+_RATE = (("esa_preload", "gate"), ("esa_preload_worker", "rate"))
 
 
 def _script(name: str) -> Script:
-    return load_script(name, package="esa_preload_worker", includes=(("esa_preload_worker", "rate"),))
+    return load_script(name, package="esa_preload_worker", includes=_RATE)
 
 
 TAKE = _script("take")

@@ -17,7 +17,7 @@
 --   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
 --   parts:<s>           list    parts of split batches of a site that wait for their turn
---   rate:<op>           hash    what was learnt of an operation's limit, and its cooldown (rate.lua); 'endpoint' is the circuit
+--   rate:<op>           hash    what was learnt of an operation's limit, and its cooldown (gate.lua); 'endpoint' is the circuit
 --   lone:<s>            hash    url that ESA refused by itself -> ms of the first time
 --   failures:<s>        stream  urls that ended as refused, unknown or expired
 --   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
@@ -138,41 +138,63 @@ local function forget_lane(site, lane)
   call('UNLINK', P .. 'lane:' .. id, P .. 'band:' .. id .. ':0', P .. 'band:' .. id .. ':1', P .. 'band:' .. id .. ':2')
 end
 
--- Put the lane where it belongs among the site's lanes.
-local function rearm_lane(site, lane, served)
+-- What a lane's turn depends on, but for the settings; `oldest` as it was when the lane was armed.
+local function read_lane(site, lane)
   local id = site .. ':' .. lane
-  local count = call('HLEN', P .. 'urls:' .. id)
-  if count == 0 then return forget_lane(site, lane) end
-  local meta = call('HMGET', P .. 'lane:' .. id, 'newest', 'bytes', 'floor')
-  local floor = tonumber(meta[3] or INF)
-  local oldest = oldest_of(site, lane)
-  if oldest == INF then oldest = floor end
-  call('HSET', P .. 'lane:' .. id, 'oldest', text(oldest))
-  local due
-  if is_list(lane) or count >= batch_max_urls() or tonumber(meta[2] or 0) >= setting('batch_max_bytes') then
-    due = now
-  else
-    oldest = math.min(oldest, floor)
-    due = math.min(oldest + setting('batch_max_age_ms'), tonumber(meta[1] or oldest) + setting('batch_quiet_ms'))
-  end
-  set_due(P .. 'lanes:' .. site, lane, due, served)
+  local r = call('HMGET', P .. 'lane:' .. id, 'newest', 'bytes', 'floor', 'oldest')
+  return {
+    name = lane, count = call('HLEN', P .. 'urls:' .. id), newest = tonumber(r[1]), bytes = tonumber(r[2] or 0),
+    floor = tonumber(r[3] or INF), oldest = tonumber(r[4] or INF),
+  }
 end
 
--- Put the site where it belongs in the ring, its parts of split batches before its lanes. Returns when it can be claimed, or nil.
-local function rearm_site(site, served)
+-- When a lane falls due, and why then: 'list' (in OSS: always), 'full', 'bytes', 'age' or 'quiet'. Changes nothing.
+local function lane_turn(lane)
+  if is_list(lane.name) then return now, 'list' end
+  if lane.count >= batch_max_urls() then return now, 'full' end
+  if lane.bytes >= setting('batch_max_bytes') then return now, 'bytes' end
+  local oldest = math.min(lane.oldest, lane.floor)
+  local old, quiet = oldest + setting('batch_max_age_ms'), (lane.newest or oldest) + setting('batch_quiet_ms')
+  if old <= quiet then return old, 'age' end
+  return quiet, 'quiet'
+end
+
+-- Put the lane where it belongs among the site's lanes.
+local function rearm_lane(site, name, served)
+  local lane = read_lane(site, name)
+  if lane.count == 0 then return forget_lane(site, name) end
+  lane.oldest = oldest_of(site, name)
+  if lane.oldest == INF then lane.oldest = lane.floor end
+  call('HSET', P .. 'lane:' .. site .. ':' .. name, 'oldest', text(lane.oldest))
+  set_due(P .. 'lanes:' .. site, name, lane_turn(lane), served)
+end
+
+-- When a site may be claimed, why then, and by which lane: 'parts' (of split batches, before its lanes), 'lane' or 'waits' (its
+-- wait_until). Or nil, and why not: 'empty', 'paused' or 'busy' (as many batches at work as it may have). Changes nothing.
+local function site_turn(site)
   local state = call('HMGET', P .. 'site:' .. site, 'paused', 'wait_until', 'batches', 'blocked_code')
   local slots = state[4] and 1 or setting('site_concurrency') -- a blocked site is probed by one batch at a time
-  local due
-  if call('EXISTS', P .. 'parts:' .. site) == 1 then
-    due = now
-  else
-    due = tonumber(call('ZRANGE', P .. 'lanes:' .. site, 0, 0, 'WITHSCORES')[2])
+  local at, why, lane = now, 'parts', nil
+  if call('EXISTS', P .. 'parts:' .. site) == 0 then
+    local first = call('ZRANGE', P .. 'lanes:' .. site, 0, 0, 'WITHSCORES')
+    at, why, lane = tonumber(first[2]), 'lane', first[1]
   end
-  if state[1] or tonumber(state[3] or 0) >= slots or not due then
+  if not at then return nil, 'empty' end
+  if state[1] then return nil, 'paused', lane end
+  if tonumber(state[3] or 0) >= slots then return nil, 'busy', lane end
+  local waits = tonumber(state[2] or 0)
+  if waits > at and waits > now then why = 'waits' end
+  return math.max(at, waits), why, lane
+end
+
+-- Put the site where it belongs in the ring. Returns when it can be claimed, or nil.
+local function rearm_site(site, served)
+  local at = site_turn(site)
+  if not at then
     call('ZREM', P .. 'ring', site)
     return nil
   end
-  return set_due(P .. 'ring', site, math.max(due, tonumber(state[2] or 0)), served)
+  return set_due(P .. 'ring', site, at, served)
 end
 
 -- Make sure that a worker wakes up at `at`, with arq's own two keys. One job is enough: whoever it wakes arms the next. While

@@ -15,7 +15,7 @@ else
   if rate < setting('rate_min') or rate > setting('rate_max') then
     return { 'bounds', text(setting('rate_min')), text(setting('rate_max')) }
   end
-  if version < RATE_VERSION then call('DEL', key) end -- of an older release: see rate.lua
+  if version < RATE_VERSION then call('DEL', key) end -- of an older release: see gate.lua
   local cooldown = tonumber(known[3] or 0)
   local next_at = math.max(cooldown, math.min(tonumber(known[2] or now), now + 1000 / rate))
   call('HSET', key, 'v', RATE_VERSION, 'rate', text(rate), 'fixed', text(rate), 'cooldown', text(cooldown), 'next', text(next_at))

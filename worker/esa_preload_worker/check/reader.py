@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from esa_preload.scripts import Argument
 
 _PACKAGE = "esa_preload_worker"
-_RATE = ((_PACKAGE, "rate"),)
+_RATE = (("esa_preload", "gate"), (_PACKAGE, "rate"))
 CHECK_SITE = load_script("check_site", package=_PACKAGE)
 CHECK_REQUESTS = load_script("check_requests", package=_PACKAGE)
 CHECK_URLS = load_script("check_urls", package=_PACKAGE)

@@ -1,12 +1,10 @@
--- The pace of each operation, shared by all workers: finds a limit that nobody tells, and follows it. Included after prelude.lua.
--- `gate` and `spend` before each call; then `report` once for it, or never when its worker died. O(1); nothing is remembered elsewhere.
---   rate:<op>  hash, a number a field: see FRESH. Moments are ms of the server's clock.
---   rate:endpoint  hash  cooldown (ms until), strikes (1 and more: in doubt), opened (ms), probe (ms it was sent)
+-- The pace of each operation, shared by all workers: finds a limit that nobody tells, and follows it. Included after prelude.lua and
+-- gate.lua, which reads what is written here. `gate` and `spend` before each call; then `report` once for it, or never when its worker
+-- died. O(1); nothing is remembered elsewhere.
 -- The rate grows with each accepted call that the pace had held back, and is cut once an episode. An episode begins with a refused call
 -- that was sent after the last cut, and ends with an accepted call that was sent after the last refusal.
 -- Why so: docs/decisions/0009-a-learning-pace.md. tests/integration/rates/reference.py says the same in Python, and is held to it.
 local CUT = 0.035              -- cut of an episode; the growth between two episodes regains as much
-local TARGET = 0.025           -- refused share of the calls at which cuts and growth are even
 local EARLY = 0.1              -- throttled again before this part of the way back was gone: the cut was too small, twice as much now,
 local CUT_MOST = 0.4           -- up to this; also the cut that ends the first ramp
 local GROW_MOST = 0.25         -- calls/s an accepted call may add: 25 %/s, since the replies under way are not known yet
@@ -17,8 +15,7 @@ local SAMPLE, SHARE = 12, 0.7  -- of at least so many calls under way when the l
 local SHARE_LEAST = 0.2
 local SHORT = 3                -- a cooldown up to so many calls' spacing is followed by the pace, a longer one by a single probe
 local COOLDOWN_MOST_MS = 60000
-local PROBE_TIMEOUT_MS = 10000 -- the outcome of a probe is not reported (its worker died): another one
-local CREDIT_LEAST_MS, CREDIT_MOST_MS = 50, 250 -- a late wake-up loses nothing: one call's spacing of credit, within these
+local CREDIT_LEAST_MS = 50     -- a late wake-up loses nothing: one call's spacing of credit, from this to CREDIT_MOST_MS
 local BUSY = 0.75              -- share of the calls that must have waited for the pace, else it is not the bottleneck and does not grow
 local WINDOW_MS, WINDOW_CALLS = 2000, 5 -- nothing accepted for so long and for so many calls' spacing: a window, not a bucket
 local WINDOW_OVER = 1.1        -- after which the pace is the rate just seen and a little more: an exhausted window is fully used
@@ -29,54 +26,6 @@ local SLUMP, BRISK = 1, 2      -- calls/s: a limit fell below the one from above
 local SLUMP_CALLS, SLUMP_MS = 4, 600000 -- after so many accepted calls the way up is fast, for so long
 local DUE = -1
 local ENDPOINT_MS, ENDPOINT_MOST_MS = 1000, 10000 -- one call finds out whether it answers again, and everything waits for it
-local POLL_MS = 100            -- whoever waits for a probe's outcome looks so often
-local CREATE = 'CreateScheduledPreloadJob'
-local PLANS = 'CreateScheduledPreloadExecutions'
-
-local FRESH = {
-  rate = INF,     -- calls/s
-  next = 0,       -- when the pace allows the next call
-  cooldown = 0,   -- nobody calls before; never shortened
-  probe = 0,      -- 0 no probe wanted | DUE the next call is one | when the probe was sent: the others wait for its reply
-  cut = 0,        -- refusals of calls sent up to here are no news
-  strikes = 0,    -- refusals that counted in this episode; 0: no episode
-  began = 0,      -- the first refused call of the episode was sent
-  refused = 0,    -- the last one that counted was sent
-  why = 0,        -- this cooldown: 0 a guess | 1 hinted | 2 up to an expected reset | -1 a guess, since that reset did not come
-  ceiling = 0,    -- the rate at the last cut; 0: no limit met yet
-  since = 0,      -- accepted calls that grew the rate since the cut
-  span = 1 / TARGET, -- so many of them regain the cut
-  early = 0,      -- episodes in a row that came early
-  passed = 0,     -- of the calls that were under way at the cut: accepted,
-  failed = 0,     -- refused
-  opened = 0,     -- when the window opened (idle time taken out)
-  good = 0,       -- calls accepted since
-  reset = 0,      -- a known reset of the window
-  length = 0,     -- of the window; 0: not known
-  held = 0,       -- somebody was told to wait since the last call went out
-  busy = 1,       -- share of recent calls that were held back so
-  brisk = 0,      -- when a limit was last met above BRISK
-  fixed = 0,      -- calls/s that an operator wants instead of what is learnt; 0: none
-}
-
-local rates = {}
-local function rate_of(op)
-  local s = rates[op]
-  if s then return s end
-  local flat, stored = call('HGETALL', P .. 'rate:' .. op), {}
-  for i = 1, #flat, 2 do stored[flat[i]] = tonumber(flat[i + 1]) end
-  if #flat > 0 and (stored.v or 0) < RATE_VERSION then stored = { cooldown = stored.cooldown } end
-  s = { stored = stored, is_newer = (stored.v or 0) > RATE_VERSION }
-  for field, default in pairs(FRESH) do s[field] = stored[field] or default end
-  if not stored.next then s.rate, s.next, s.opened = setting('rate_initial'), now - CREDIT_MOST_MS, now end
-  if s.fixed > 0 then
-    s.rate = s.fixed
-  else
-    s.rate = math.max(setting('rate_min'), math.min(s.rate, setting('rate_max')))
-  end
-  rates[op] = s
-  return s
-end
 
 local function save(op, s)
   if s.fixed > 0 then s.rate = s.fixed end
@@ -94,50 +43,6 @@ local function save(op, s)
     changed[#changed + 1] = RATE_VERSION
   end
   if #changed > 0 then call('HSET', P .. 'rate:' .. op, unpack(changed)) end
-end
-
-local function unsupported_rate(op)
-  local version = rate_of(op).stored.v or RATE_VERSION
-  if version > RATE_VERSION then
-    return redis.error_reply('UNSUPPORTED rate ' .. op .. ' has version ' .. version .. ', this release reads ' .. RATE_VERSION)
-  end
-end
-
-local circuit_cache
-local function circuit()
-  if not circuit_cache then
-    local c = call('HMGET', P .. 'rate:endpoint', 'cooldown', 'strikes', 'opened', 'probe')
-    circuit_cache = {
-      cooldown = tonumber(c[1] or 0), strikes = tonumber(c[2] or 0), opened = tonumber(c[3] or 0), probe = tonumber(c[4] or 0),
-    }
-  end
-  return circuit_cache
-end
-
-local function is_under_way(probe)
-  return probe > 0 and now - probe < PROBE_TIMEOUT_MS
-end
-
--- The earliest ms at which `op` may be called, and why not now: 'cooldown', 'probe' (another call's outcome is waited for; it may
--- open the gate earlier), 'pace', 'endpoint', 'blocked' or 'unsupported'.
-local function gate(op)
-  local s, at, why = rate_of(op), nil, nil
-  if s.is_newer then
-    at, why = now + setting('lease_ms'), 'unsupported'
-  elseif s.cooldown > now then
-    at, why = s.cooldown, 'cooldown'
-  elseif s.probe == 0 then
-    at, why = s.next, 'pace'
-  else
-    at, why = is_under_way(s.probe) and s.probe + PROBE_TIMEOUT_MS or now, 'probe'
-  end
-  local c = circuit()
-  local endpoint = c.cooldown
-  if c.strikes > 0 and is_under_way(c.probe) then endpoint = math.max(endpoint, c.probe + PROBE_TIMEOUT_MS) end
-  if endpoint > at and endpoint > now then at, why = endpoint, 'endpoint' end
-  local account = tonumber(call('HGET', P .. 'meta', 'blocked_until') or 0)
-  if account > at and account > now then at, why = account, 'blocked' end
-  return at, why
 end
 
 -- Arm a wake-up for the next moment at which a worker has something to do: a site's turn, or a batch to look after. A loop that
@@ -160,13 +65,6 @@ local function hold(op, why)
     s.held = 1
     save(op, s)
   end
-end
-
--- Ms to wait at a closed gate. Another call's outcome may open it at any time: whoever waits for that looks often.
-local function patience(at, why)
-  local ms = math.max(1, math.ceil(at - now))
-  local is_probed = why == 'probe' or (why == 'endpoint' and circuit().cooldown <= now)
-  return is_probed and math.min(ms, POLL_MS) or ms
 end
 
 -- The gate is open and a call goes through, now.

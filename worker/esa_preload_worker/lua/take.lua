@@ -208,8 +208,8 @@ while look_at_most > 0 do
   local first = call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')
   if #first == 0 then break end
   local site, turn_at = first[1], tonumber(first[2])
-  if turn_at >= now + 1 and turn_at > opens then return waiting(turn_at, 'not due') end
-  if opens > now then return waiting(opens, why_closed) end
+  local at, why = hindrance(turn_at, opens, why_closed)
+  if at then return waiting(at, why) end
   look_at_most = look_at_most - 1
   local part = call('LINDEX', P .. 'parts:' .. site, 0)
   local lane = not part and call('ZRANGE', P .. 'lanes:' .. site, 0, 0)[1]
