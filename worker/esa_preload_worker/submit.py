@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from esa_preload_worker.esa import PlanOrder, PlansCreated, PlanState, RefusedUrl
+    from esa_preload_worker.esa.client import PageTurn
     from esa_preload_worker.leases import Leases
     from esa_preload_worker.ledger import Batch, WorkerLedger
     from esa_preload_worker.settings import Settings
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         async def create_job(self, *, site_id: int, name: str, urls: Sequence[str]) -> Job: ...
         async def create_job_from_list(self, *, site_id: int, name: str, oss_url: str) -> Job: ...
         async def find_jobs(
-            self, *, site_id: int, name: str, since_ms: int, until_ms: int
+            self, *, site_id: int, name: str, since_ms: int, until_ms: int, turn: PageTurn
         ) -> tuple[Job, ...]: ...
         async def delete_job(self, job_id: str) -> None: ...
         async def create_plans(self, job_id: str, plans: Sequence[PlanOrder]) -> PlansCreated: ...
@@ -179,20 +180,19 @@ class Submitter:
         return _Found(job=await self._create(batch, turns), reconciled="recreated")
 
     async def _look_up(self, batch: Batch, turns: Turns, now_ms: Callable[[], int]) -> tuple[Job, ...]:
-        await turns.wait(LIST_JOBS)
         esa_ms = self._esa.esa_ms
         slack_ms = CLOCK_SLACK_MS if esa_ms is None else KNOWN_CLOCK_SLACK_MS
         offset_ms = 0 if esa_ms is None else esa_ms - now_ms()
         # Made until then, or never: a narrow window that does not move is soon read.
         last_ms = min(batch.now_ms, batch.sent_ms + round(self._settings.call_timeout * 1000))
         try:
-            with turns.call(LIST_JOBS):
-                return await self._esa.find_jobs(
-                    site_id=batch.site_id,
-                    name=self.job_name(batch),
-                    since_ms=batch.first_sent_ms + offset_ms - slack_ms,
-                    until_ms=last_ms + offset_ms + slack_ms,
-                )
+            return await self._esa.find_jobs(
+                site_id=batch.site_id,
+                name=self.job_name(batch),
+                since_ms=batch.first_sent_ms + offset_ms - slack_ms,
+                until_ms=last_ms + offset_ms + slack_ms,
+                turn=turns.each(LIST_JOBS),
+            )
         except EsaError as exc:
             raise _Ends(decisions.after_look_up_error(batch, exc, timing=self._timing), exc) from exc
 

@@ -11,12 +11,16 @@ from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, Call, LostClaim
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from contextlib import AbstractAsyncContextManager
 
     from esa_preload_worker.ledger import Batch, Turn, WorkerLedger
 
 STAY_MS = 1_000
 """Longest wait for a call's turn in an arq slot; beyond it the batch is put off."""
+
+MORE_STAY_MS = 30_000
+"""Longest wait for the turn of each further page of what was begun: put off, it would begin at the first one again."""
 
 NOT_YET_MS = 500
 """A batch is put off for so long at least: who takes it up again has to look first how far it came, which is a call."""
@@ -49,16 +53,18 @@ class Turns:
         if batch.state == "sent":  # the claim came with the turn of its Create
             self._spent[CREATE_JOB] = batch.sent_ms
 
-    async def wait(self, operation: str, batch: Batch | None = None, *, first_wait_ms: int = 0) -> None:
+    async def wait(
+        self, operation: str, batch: Batch | None = None, *, first_wait_ms: int = 0, stay_ms: int = STAY_MS
+    ) -> None:
         """
-        Wait for a call of *operation*, not longer than ``STAY_MS``; for Create of *batch* also note that it is being sent.
+        Wait for a call of *operation*, not longer than *stay_ms*; for Create of *batch* also note that it is being sent.
 
         Raises:
             NotYet: its turn comes later.
             LostClaimError: the batch is another's.
         """
         wait_ms = first_wait_ms
-        until = self._clock() + STAY_MS / 1000
+        until = self._clock() + stay_ms / 1000
         while True:
             if wait_ms:
                 if self._clock() + wait_ms / 1000 > until:
@@ -78,7 +84,12 @@ class Turns:
 
     @contextlib.contextmanager
     def call(self, operation: str) -> Generator[None]:
-        """Make the call of *operation* whose turn it is, inside."""
+        """
+        Make the call of *operation* whose turn it is, inside.
+
+        What the client repeats at once for a new token, nonce or time stamp goes out in the same turn: once a call at most,
+        and only while credentials change or a clock is off.
+        """
         error: EsaError | None = None
         try:
             yield
@@ -88,6 +99,20 @@ class Turns:
         finally:
             sent_ms = self._spent.pop(operation)
             self._ended.append(call_of(operation, sent_ms, error))
+
+    def each(self, operation: str) -> Callable[[], AbstractAsyncContextManager[None]]:
+        """Return what waits for the turn of one of several calls of *operation*, which is made inside; raises as ``wait``."""
+        stay_ms = STAY_MS
+
+        @contextlib.asynccontextmanager
+        async def turn() -> AsyncGenerator[None]:
+            nonlocal stay_ms
+            await self.wait(operation, stay_ms=stay_ms)
+            stay_ms = MORE_STAY_MS
+            with self.call(operation):
+                yield
+
+        return turn
 
     def drain(self) -> tuple[Call, ...]:
         """Return what is to be reported, once; turns that were not used are over."""

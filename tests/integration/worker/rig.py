@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from esa_preload.model import RequestStatus
     from esa_preload_worker.esa import Job, PlanOrder, PlansCreated, PlanState, RefusedUrl
+    from esa_preload_worker.esa.client import PageTurn
     from esa_preload_worker.sandbox import Sandbox
 
 NAMESPACE = "t"
@@ -121,10 +122,22 @@ class Between:
         call = self.esa.create_job_from_list(site_id=site_id, name=name, oss_url=oss_url)
         return await self._call("create_job_from_list", call)
 
-    async def find_jobs(self, *, site_id: int, name: str, since_ms: int, until_ms: int) -> tuple[Job, ...]:
-        """Pass on."""
-        call = self.esa.find_jobs(site_id=site_id, name=name, since_ms=since_ms, until_ms=until_ms)
-        return await self._call("find_jobs", call)
+    async def find_jobs(
+        self, *, site_id: int, name: str, since_ms: int, until_ms: int, turn: PageTurn
+    ) -> tuple[Job, ...]:
+        """Pass on; what fails it before, fails its first page."""
+
+        @asynccontextmanager
+        async def page() -> AsyncGenerator[None]:
+            async with turn():
+                if self.before["find_jobs"]:
+                    raise self.before["find_jobs"].popleft()
+                yield
+
+        self.calls.append("find_jobs")
+        return await self.esa.find_jobs(
+            site_id=site_id, name=name, since_ms=since_ms, until_ms=until_ms, turn=page
+        )
 
     async def delete_job(self, job_id: str) -> None:
         """Pass on."""

@@ -10,7 +10,7 @@ import pytest
 
 from esa_preload.keys import Keys
 from esa_preload.model import Plan
-from esa_preload.scripts import command
+from esa_preload.scripts import as_text, command
 from esa_preload_worker.decisions import LIST_JOBS
 from esa_preload_worker.esa import (
     BlockedError,
@@ -314,6 +314,18 @@ async def test_a_throttled_look_up_waits_for_its_own_operation(worker: Rig) -> N
     assert worker.count("throttled_total", operation=LIST_JOBS) == 1
     assert worker.count("throttled_total", operation=CREATE_JOB) == 0
     assert worker.planned() == 2
+
+
+async def test_each_page_of_a_look_up_has_a_turn_of_its_own(worker: Rig) -> None:
+    """A look-up that takes several calls spends as many turns, and reports each."""
+    for i in range(60):
+        await worker.between.esa.create_job(site_id=SITE, name=f"other-{i}", urls=urls_of(1))
+    worker.between.after["create_job"].append(UncertainError("lost", code="uncertain.reset"))
+    assert (await worker.work(await worker.enqueue(urls_of(2)))).submitted == 2
+    listed = sum(worker.sandbox.stats()["calls"][LIST_JOBS].values())
+    assert listed > 2
+    reported = await command(worker.ledger.redis, "HGET", worker.ledger.keys.rate(LIST_JOBS), "good")
+    assert int(as_text(reported)) == listed
 
 
 async def test_a_blocked_look_up_blocks(worker: Rig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 from functools import partial
@@ -19,6 +20,7 @@ from esa_preload_worker.esa.failures import BREAKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from esa_preload_worker.esa.credentials import CredentialSource
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
         RefusedUrl,
         Site,
     )
+
+    PageTurn = Callable[[], AbstractAsyncContextManager[None]]
 
 FIND_PAGE_SIZE = 50
 """ESA's neighbours allow 50; its own maximum is not documented."""
@@ -165,12 +169,21 @@ class EsaClient:
         )
         return await self._caller.call(request, replies.parse_job_page)
 
-    async def find_jobs(self, *, site_id: int, name: str, since_ms: int, until_ms: int) -> tuple[Job, ...]:
+    async def find_jobs(
+        self,
+        *,
+        site_id: int,
+        name: str,
+        since_ms: int,
+        until_ms: int,
+        turn: PageTurn = contextlib.nullcontext,
+    ) -> tuple[Job, ...]:
         """
         Return every job of a site with exactly this *name*, oldest first.
 
         Args:
             since_ms: with *until_ms*, when they were created, by ESA's clock; Unix milliseconds.
+            turn: each page is read inside one of these; what it raises ends the search.
 
         Raises:
             UncertainError: also when the list changes under our hands time and again: then nothing is known.
@@ -180,11 +193,9 @@ class EsaClient:
         while windows:
             start_ms, end_ms = windows.pop()
             if end_ms - start_ms <= FIND_SPLIT_MIN_MS:
-                jobs = await self._list_all_jobs(site_id, start_ms, end_ms)
+                jobs = await self._list_all_jobs(site_id, start_ms, end_ms, turn)
             else:
-                page = await self.list_jobs(
-                    site_id=site_id, start_ms=start_ms, end_ms=end_ms, page=1, page_size=FIND_PAGE_SIZE
-                )
+                page = await self._find_page(site_id, start_ms, end_ms, 1, turn)
                 if page.total > len(page.jobs):
                     # One page is one answer: nothing can slip from page to page while it is read. So ask for less.
                     middle_ms = (start_ms + end_ms) // 2  # in both halves, whichever way ESA rounds
@@ -275,21 +286,31 @@ class EsaClient:
         # In a thread: a long one takes longer than the worker's loop should stand still.
         return await asyncio.to_thread(parse_failed_file, content, among=among)
 
-    async def _list_all_jobs(self, site_id: int, start_ms: int, end_ms: int) -> tuple[Job, ...]:
+    async def _find_page(
+        self, site_id: int, start_ms: int, end_ms: int, page: int, turn: PageTurn
+    ) -> JobPage:
+        async with turn():
+            return await self.list_jobs(
+                site_id=site_id, start_ms=start_ms, end_ms=end_ms, page=page, page_size=FIND_PAGE_SIZE
+            )
+
+    async def _list_all_jobs(
+        self, site_id: int, start_ms: int, end_ms: int, turn: PageTurn
+    ) -> tuple[Job, ...]:
         for _ in range(FIND_TRIES):
-            jobs = await self._read_pages(site_id, start_ms, end_ms)
+            jobs = await self._read_pages(site_id, start_ms, end_ms, turn)
             if jobs is not None:
                 return jobs
         raise UncertainError("the list of jobs changes while it is read", code="uncertain.list_moving")
 
-    async def _read_pages(self, site_id: int, start_ms: int, end_ms: int) -> tuple[Job, ...] | None:
+    async def _read_pages(
+        self, site_id: int, start_ms: int, end_ms: int, turn: PageTurn
+    ) -> tuple[Job, ...] | None:
         """Read all pages; ``None`` when the list moved meanwhile, so that a job may have slipped through."""
         jobs: dict[str, Job] = {}
         total: int | None = None
         for page in range(1, FIND_PAGES_MAX + 1):
-            found = await self.list_jobs(
-                site_id=site_id, start_ms=start_ms, end_ms=end_ms, page=page, page_size=FIND_PAGE_SIZE
-            )
+            found = await self._find_page(site_id, start_ms, end_ms, page, turn)
             seen = len(jobs) + len(found.jobs)
             jobs |= {job.job_id: job for job in found.jobs}
             if total not in (None, found.total) or len(jobs) != seen:
