@@ -245,7 +245,10 @@ def sites(*, as_json: bool) -> None:
     """
 
     async def show(client: PreloadClient) -> int:
-        found = [asdict(site) for site in await client.sites()]
+        found = [
+            asdict(site) | {"waiting_until": site.waiting_until and site.waiting_until.isoformat()}
+            for site in await client.sites()
+        ]
         if as_json:
             _print_json(found)
         else:
@@ -259,8 +262,9 @@ def sites(*, as_json: bool) -> None:
                     "submitted",
                     "refused",
                     "oldest_pending_s",
+                    "waiting_until",
                 ),
-                found,
+                [{name: "" if value is None else value for name, value in row.items()} for row in found],
                 empty="No site has had a URL yet.",
             )
         return 0

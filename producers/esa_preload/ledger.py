@@ -504,6 +504,7 @@ def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None,
         submitted=int(record.get("submitted", 0)),
         refused=int(record.get("refused", 0)),
         oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
+        waiting_until=_moment(float(record["wait_until"])) if state == "waiting" else None,
     )
 
 

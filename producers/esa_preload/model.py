@@ -177,7 +177,11 @@ REQUEST_COUNTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteStatus:
-    """A site's totals; each counts a URL's work once, however many requests asked for it."""
+    """
+    A site's totals; each counts a URL's work once, however many requests asked for it.
+
+    ``waiting_until``: when a site that is ``waiting`` will be submitted again.
+    """
 
     site_id: int
     state: Literal["active", "waiting", "paused", "blocked"]
@@ -187,6 +191,7 @@ class SiteStatus:
     submitted: int = 0
     refused: int = 0
     oldest_pending_s: float = 0.0
+    waiting_until: datetime | None = None
 
 
 PACED_OPERATIONS = (

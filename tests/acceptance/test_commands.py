@@ -97,6 +97,7 @@ async def test_enqueue_prints_the_contract_as_one_json_document(env: dict[str, s
         "submitted",
         "refused",
         "oldest_pending_s",
+        "waiting_until",
     }
     assert (await finish("esa-preload", "failures", "--site", SITE, "--json", env=env)).json() == []
 

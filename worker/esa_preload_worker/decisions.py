@@ -195,7 +195,14 @@ def judge_job(
         verdict, reason, code = _verdict_of("QuotaExcess" if quota else next(iter(kinds), "OtherErrors"))
         outcome = "requeued" if verdict == "pending" else "refused"
         return replace(
-            done, outcome=outcome, verdict=verdict, reason=reason, code=code, exemptions=listed, planned=False
+            done,
+            outcome=outcome,
+            verdict=verdict,
+            reason=reason,
+            code=code,
+            exemptions=listed,
+            planned=False,
+            over_quota=quota,
         )
     if refused is None and missing:
         return replace(done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info)
@@ -274,9 +281,13 @@ def after_create_error(batch: Batch, error: EsaError, *, timing: Timing) -> Sett
                 _again(batch, "job_cap", JOB_CAP_MS), site_wait=SiteWait(reason="job_cap", ms=JOB_CAP_MS)
             )
         case BlockedError() if is_quota(error.code):
-            return replace(
-                _again(batch, "requeued", timing.quota_retry_after_ms), site_wait=_quota_wait(timing)
+            # A part does not go back to its lane, of which less would be claimed: it is halved.
+            again = (
+                Settlement(what="split", outcome="split", code=error.code)
+                if batch.is_part and len(batch.urls) > 1
+                else _again(batch, "requeued", timing.quota_retry_after_ms)
             )
+            return replace(again, site_wait=_quota_wait(timing), over_quota=True)
         case BlockedError():
             block = _block(error)
             return replace(_again(batch, "blocked", block.probe_ms), block=block)

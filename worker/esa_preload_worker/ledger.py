@@ -167,6 +167,7 @@ class Settlement:
         lone: the block is for a URL that ESA refused by itself: should that URL have been refused so before, and requests have got
             through since, it ends as refused, for ``reason``, and nothing is blocked.
         calls: what became of calls that nobody reported yet; ``planned``: a plan was made among them.
+        over_quota: the quota refused all of the batch; the site's next ones are smaller.
         list_ends: how many URLs of a list in OSS ended how; ``list_failed``: url, reason and code of those known by name.
     """
 
@@ -187,6 +188,7 @@ class Settlement:
     site_ok: bool = False
     block: Block | None = None
     lone: bool = False
+    over_quota: bool = False
     size_limit: int | None = None
 
     def facts(self, *, children: Sequence[str], roll: float) -> str:
@@ -224,7 +226,7 @@ class Settlement:
             }
         if self.size_limit is not None:
             facts["size_limit"] = self.size_limit
-        for name in ("planned", "site_ok", "lone"):
+        for name in ("planned", "site_ok", "lone", "over_quota"):
             if getattr(self, name):
                 facts[name] = True
         return json.dumps(facts, separators=(",", ":"))

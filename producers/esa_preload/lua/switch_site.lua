@@ -29,6 +29,7 @@ if what == 'pause' then
   call('HSET', key, 'paused', why)
 else
   changed = call('HDEL', key, 'paused', unpack(BLOCK))
+  call('HDEL', key, 'quota_batch') -- it may have been raised
   release_batches()
 end
 local due = rearm_site(site, false)

@@ -361,14 +361,18 @@ class LedgerMachine(RuleBasedStateMachine):
         """A new batch keeps the limits, is due, and is no smaller than it need be."""
         where: Lane = (taken.site_id, taken.lane)
         lane = self.model.lanes[where]
-        assert len(taken.urls) <= BATCH_MAX_URLS
+        left_of_quota = int(self.before.hash_of(f"site:{taken.site_id}").get("quota_batch", BATCH_MAX_URLS))
+        most = min(BATCH_MAX_URLS, left_of_quota)
+        assert len(taken.urls) <= most
         size = len(form_encode("\n".join(taken.urls)))
         assert size <= BATCH_MAX_BYTES or len(taken.urls) == 1
         # While a smaller batch was learnt the lane may have been full; it keeps its turn when that is forgotten.
         was_smaller = "size_limit" in self.before.hash_of("meta")
         assert self.is_due(where) or lane.is_disordered or was_smaller, "claimed before it was due"
         left = {url: entry for url, entry in lane.urls.items() if url not in taken.urls}
-        if size + 3 * max(map(len, URLS)) + 3 <= BATCH_MAX_BYTES and len(taken.urls) < self.most_urls():
+        if size + 3 * max(map(len, URLS)) + 3 <= BATCH_MAX_BYTES and len(taken.urls) < min(
+            most, self.most_urls()
+        ):
             assert all(map(self.model.is_dead, left.values())), "the batch had room left"
 
     def most_urls(self) -> int:

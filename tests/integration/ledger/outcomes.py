@@ -77,7 +77,8 @@ def _ended(kind: str, batch: Batch, marks: int) -> Settlement:
     if kind == "partial":
         return partial
     wait = SiteWait(reason="quota", ms=3_600_000)
-    return replace(partial, verdict="pending", site_wait=wait, site_ok=False)
+    waiting = replace(partial, verdict="pending", site_wait=wait, site_ok=False)
+    return replace(waiting, exemptions=(), over_quota=True) if marks % 2 else waiting
 
 
 def _delayed(kind: str, batch: Batch, known: Claimed, marks: int) -> Settlement:

@@ -377,6 +377,43 @@ async def test_offenders_of_a_lane_of_their_own_block_their_site_once(ledger: Le
 # --- sites that wait
 
 
+OVER_QUOTA = replace(PUT_BACK, site_wait=SiteWait(reason="quota", ms=3_600_000), over_quota=True)
+
+
+async def test_batches_over_a_quota_are_halved_once_a_wait_and_doubled_by_each_success(
+    ledger: LedgerDriver,
+) -> None:
+    """However many were under way when the wait began, one step down; from one URL up to the full batch in seven steps."""
+    await ledger.accept(urls(1_000))
+    for batch in [await ledger.take_batch() for _ in range(3)]:
+        await ledger.settle(batch, OVER_QUOTA)
+    sizes: list[int] = []
+    for _ in range(8):
+        ledger.advance(3_600_000)
+        batch = await ledger.take_batch()
+        sizes.append(len(batch.urls))
+        await ledger.settle(batch, OVER_QUOTA)
+    assert sizes == [50, 25, 12, 6, 3, 1, 1, 1]
+    ledger.advance(3_600_000)
+    sizes = [len(batch.urls) for batch in await ledger.drain()]
+    assert sizes[:9] == [1, 2, 4, 8, 16, 32, 64, 100, 100]
+    assert "quota_batch" not in await ledger.hash(KEYS.site(1))
+
+
+async def test_a_person_who_raised_the_quota_has_full_batches_at_once(ledger: LedgerDriver) -> None:
+    """`resume` forgets that batches were too many; a list in OSS, which cannot be smaller, is never told to be."""
+    await ledger.accept(urls(1), lane="oss:r:", weight=50, request_id="r")
+    await ledger.settle(await ledger.take_batch(), OVER_QUOTA)
+    assert "quota_batch" not in await ledger.hash(KEYS.site(1))
+    await ledger.producers.switch_site(1, "resume")
+    await ledger.accept(urls(300))
+    batches = [await ledger.take_batch() for _ in range(2)]
+    await ledger.settle(next(batch for batch in batches if not batch.is_list), OVER_QUOTA)
+    assert (await ledger.hash(KEYS.site(1)))["quota_batch"] == "50"
+    await ledger.producers.switch_site(1, "resume")
+    assert len((await ledger.take_batch()).urls) == 100
+
+
 async def test_a_quota_is_not_cut_short(ledger: LedgerDriver) -> None:
     """Neither a shorter wait nor a success of what was in flight ends the wait for a quota; its end does."""
     await ledger.accept(urls(400))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from esa_preload.scripts import command
 from esa_preload_worker.decisions import LIST_JOBS
+from esa_preload_worker.esa import BlockedError
 from esa_preload_worker.ledger import CREATE_JOB
 from esa_preload_worker.sandbox import BucketLimit, Credential, Fault, Sandbox, SandboxConfig
 from integration.worker.answers import ALWAYS, Logged, names, refusing, state_of
@@ -55,6 +57,71 @@ async def test_a_quota_that_refuses_all_or_nothing_puts_all_back(worker: Rig) ->
     assert await state_of(worker) == ("waiting", "quota")
 
 
+@pytest.mark.parametrize("is_error", [False, True], ids=["in a 200", "as an error"])
+async def test_a_quota_smaller_than_a_batch_is_used_up(
+    redis: Redis, redis_url: str, sandbox: Sandbox, logged: Logged, *, is_error: bool
+) -> None:
+    """A quota that refuses any batch larger than what is left: batches shrink until they fit, once a wait, and grow again at the reset."""
+    sandbox.reconfigure(url_quota_per_site=3, quota_is_all_or_nothing=True)
+    async with rig(redis, redis_url, sandbox, quota_retry_after=0.1) as worker:
+        if is_error:
+            over = BlockedError("", scope="site", code="QuotaExcess")
+            worker.between.refuse = lambda urls: over if len(urls) > 3 - worker.planned() else None
+        request = await worker.enqueue(urls_of(9))
+        status = await worker.work(request, until=lambda s: s.submitted == 3)
+        assert (status.pending, status.refused, worker.planned()) == (6, 0, 3)
+        assert len(names(logged, "batch.submitted")) == 2, "two, then one"
+        worker.between.refuse = lambda _: None
+        sandbox.reconfigure(url_quota_per_site=1_000)
+        later = await worker.enqueue(urls_of(100, host="later.example.com"))
+        assert (await worker.work(request)).submitted == 9
+        await worker.work(later)
+        sizes = [len(job["urls"]) for job in sandbox.jobs() if not job["is_deleted"]]
+        assert max(sizes[2:]) > 30, "each that got through makes room for more"
+        assert worker.planned() == 109
+
+
+@pytest.mark.parametrize("is_list", [False, True], ids=["URLs", "a list in OSS"])
+async def test_a_producer_is_told_until_when_a_quota_is_waited_for(worker: Rig, *, is_list: bool) -> None:
+    """`Receipt.waiting_until` and `sites` name the end of the wait, which is that in the ledger, for all ways to enqueue."""
+    worker.sandbox.reconfigure(url_quota_per_site=2, quota_is_all_or_nothing=True)
+    before = datetime.now(UTC)
+    first = await worker.client.enqueue(SITE, urls_of(5))
+    assert first.waiting_until is None
+    await worker.work(first.request_id, until=lambda s: bool(worker.sandbox.jobs()) and not s.in_flight)
+    receipt = await (
+        worker.client.enqueue_oss(SITE, "https://oss.example.com/list", 4)
+        if is_list
+        else worker.client.enqueue(SITE, urls_of(5, host="later.example.com"))
+    )
+    assert receipt.waiting_until is not None
+    wait_s = worker.settings.quota_retry_after
+    assert 0 <= (receipt.waiting_until - before).total_seconds() - wait_s < 60
+    (site,) = await worker.client.sites()
+    assert (site.state, site.reason, site.waiting_until) == ("waiting", "quota", receipt.waiting_until)
+    await worker.pump.run()
+    assert worker.calls() == 1, "nothing is asked of ESA meanwhile"
+
+
+async def test_a_list_over_the_quota_waits(redis: Redis, redis_url: str) -> None:
+    """A list in OSS is never split: refused as a whole for the quota it goes back, and is sent again after each wait."""
+    address = "https://bucket.oss-cn-hangzhou.aliyuncs.com/list.txt"
+    config = SandboxConfig(
+        sites={SITE: ("example.com",)},
+        oss_objects={address: "\n".join(urls_of(4))},
+        url_quota_per_site=2,
+        quota_is_all_or_nothing=True,
+    )
+    async with Sandbox(config) as sandbox, rig(redis, redis_url, sandbox, quota_retry_after=0.3) as worker:
+        receipt = await worker.client.enqueue_oss(SITE, address, 4)
+        await worker.work(receipt.request_id, until=lambda s: worker.calls() == 1 and not s.in_flight)
+        assert await state_of(worker) == ("waiting", "quota")
+        await worker.work(receipt.request_id, until=lambda s: worker.calls() == 2 and not s.in_flight)
+        sandbox.reconfigure(url_quota_per_site=4)
+        assert (await worker.work(receipt.request_id)).submitted == 4
+        assert worker.calls() == 3
+
+
 async def test_a_quota_with_an_unreadable_list_is_unknown_and_waits(worker: Rig) -> None:
     """Some went and nobody can tell which: unknown, never back to pending, where they might go twice; the site waits all the same."""
     worker.sandbox.reconfigure(
@@ -77,7 +144,7 @@ async def test_a_quota_as_an_error_code_is_a_quota(
         status = await worker.work(request, until=lambda s: worker.calls() == 1 and not s.in_flight)
         assert (status.pending, await state_of(worker)) == (3, ("waiting", "quota"))
         assert (await worker.work(request)).submitted == 3
-        assert worker.calls() == 2
+        assert worker.calls() == 3, "of three that were too many one goes, then two"
     assert names(logged) == ["site.waiting"]
 
 

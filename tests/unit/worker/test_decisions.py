@@ -137,6 +137,9 @@ def test_each_url_of_a_job_ends(
 def test_a_quota_pauses_the_site_and_never_clears_it(submitted: int) -> None:
     """QuotaExcess: the site waits as long as the setting says, whatever else came through."""
     settlement = decisions.judge(batch_of(), job_of(4, submitted, "QuotaExcess"), None, TIMING)
+    assert settlement.over_quota == (submitted == 0), (
+        "only of what was refused as a whole less is sent next time"
+    )
     assert settlement.site_wait is not None
     assert (settlement.site_wait.reason, settlement.site_wait.ms, settlement.site_wait.grows) == (
         "quota",
@@ -239,7 +242,8 @@ ONE_LIST = batch_of((LIST,), lane="oss:r:")
         (ONE_LIST, SizeError("", code="TooLarge"), "end", "refused"),
         (ONE_LIST, RefusedError("", code="Odd"), "end", "blocked"),
         (batch_of(), BlockedError("", scope="site", code="QuotaExceeded.Preload"), "end", "requeued"),
-        (PART, BlockedError("", scope="site", code="QuotaExcess"), "defer", "requeued"),
+        (PART, BlockedError("", scope="site", code="QuotaExcess"), "split", "split"),
+        (ONE_PART, BlockedError("", scope="site", code="QuotaExcess"), "defer", "requeued"),
         (batch_of(), RefusedError("", code="Odd"), "split", "split"),
         (PART, RefusedError("", code="Odd"), "split", "split"),
         (ONE, RefusedError("", code="Odd"), "end", "blocked"),
@@ -262,6 +266,7 @@ def test_a_create_that_failed(batch: Batch, error: EsaError, what: str, outcome:
         assert (settlement.reason, settlement.code) == (reason, error.code)
     assert (settlement.size_limit == 2) == (isinstance(error, SizeError) and len(batch.urls) > 2)
     waits = settlement.site_wait
+    assert settlement.over_quota == ("Quota" in error.code)
     if "Quota" in error.code:
         assert waits is not None
         assert (waits.reason, waits.ms, waits.grows) == ("quota", TIMING.quota_retry_after_ms, False)

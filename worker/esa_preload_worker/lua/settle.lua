@@ -8,7 +8,8 @@
 --       5 JSON: verdict ('submitted', 'refused', 'unknown', 'pending'), reason, code, exceptions [[index from 1, verdict,
 --         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the calls showed:
 --         calls [[operation, sent, outcome, hint in ms]...] (rate.lua), planned, site_wait {reason, ms, grows}, site_ok,
---         block {scope, code, hint, probe_ms}, lone (the block is for a URL that ESA refused by itself), size_limit, roll (0 to 1).
+--         block {scope, code, hint, probe_ms}, lone (the block is for a URL that ESA refused by itself), size_limit,
+--         over_quota (the quota refused all of it), roll (0 to 1).
 -- Returns: {'ok', site resumed 0 or 1, account resumed 0 or 1, a wait or block began 0 or 1 (0: it goes on), wait until ms or 0,
 --   verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
 local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
@@ -209,11 +210,28 @@ end
 
 -- Requests are good as of this batch, and so are its URLs.
 local function note_good(b)
-  local sent_at = tonumber(b.sent_at or 0)
-  if sent_at > tonumber(call('HGET', site_key, 'good_at') or 0) then call('HSET', site_key, 'good_at', text(sent_at)) end
+  local sent_at, known = tonumber(b.sent_at or 0), call('HMGET', site_key, 'good_at', 'quota_batch')
+  if sent_at > tonumber(known[1] or 0) then call('HSET', site_key, 'good_at', text(sent_at)) end
+  if known[2] and b.count >= tonumber(known[2]) then
+    local larger = 2 * tonumber(known[2])
+    if larger < batch_max_urls() then
+      call('HSET', site_key, 'quota_batch', larger)
+    else
+      call('HDEL', site_key, 'quota_batch')
+    end
+  end
   if call('EXISTS', lone_key) == 1 then
     each_member(b, function(_, url) call('HDEL', lone_key, url) end)
   end
+end
+
+-- What is left of a quota may be less than a batch, and a whole batch be refused for it: the next ones are half as large, and twice as
+-- large again with each of that size that gets through (note_good). Once a wait, however many were under way when it began.
+local function note_over_quota(b)
+  local known = call('HMGET', site_key, 'quota_batch', 'wait_reason', 'wait_until')
+  local waited = known[2] == 'quota' and tonumber(known[3] or 0) or 0
+  if is_list(b.lane) or b.count < 2 or tonumber(b.sent_at or 0) < waited then return end
+  call('HSET', site_key, 'quota_batch', math.max(1, math.floor(math.min(b.count, tonumber(known[1] or INF)) / 2)))
 end
 
 -- One part of a split batch has ended: when it was the last, judge those that were held.
@@ -258,6 +276,7 @@ if facts.size_limit and facts.size_limit < batch_max_urls() then
 end
 
 if facts.site_ok then note_good(mine) end
+if facts.over_quota then note_over_quota(mine) end
 if facts.lone and is_at_fault(string.match(mine.members, '^[^ ]+')) then facts.verdict, facts.block = 'refused', nil end
 
 if what == 'defer' then

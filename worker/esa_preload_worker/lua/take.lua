@@ -74,8 +74,9 @@ local look_at_most = 2000 -- entries a call, when most belong to nobody any more
 -- whole is taken apart down to single URLs: 2n - 1 calls.
 local PROBE_URLS = 10
 local function most_urls(site)
-  local is_probe = call('HEXISTS', P .. 'site:' .. site, 'blocked_code') + call('HEXISTS', P .. 'meta', 'blocked_code') > 0
-  return math.min(batch_max_urls(), is_probe and PROBE_URLS or INF)
+  local state = call('HMGET', P .. 'site:' .. site, 'blocked_code', 'quota_batch')
+  local is_probe = state[1] or call('HEXISTS', P .. 'meta', 'blocked_code') == 1
+  return math.min(batch_max_urls(), is_probe and PROBE_URLS or INF, tonumber(state[2] or INF))
 end
 
 local function claim(site, lane)
