@@ -15,6 +15,7 @@ from esa_preload.errors import (
     UnsupportedRecordError,
     WaitTimeoutError,
 )
+from esa_preload.explanation import Explanation, Reason
 from esa_preload.model import (
     Failure,
     OperationLimit,
@@ -28,6 +29,7 @@ from esa_preload.model import (
 
 __all__ = [
     "EsaPreloadError",
+    "Explanation",
     "Failure",
     "IncompleteError",
     "InvalidRequestError",
@@ -38,6 +40,7 @@ __all__ = [
     "Priority",
     "QueueFullError",
     "QueueUnavailableError",
+    "Reason",
     "Receipt",
     "Rejection",
     "RequestConflictError",

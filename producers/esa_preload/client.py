@@ -29,6 +29,7 @@ from esa_preload.errors import (
     SettingsError,
     WaitTimeoutError,
 )
+from esa_preload.explain import explain
 from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
 from esa_preload.model import (
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from redis.asyncio import Redis
+
+    from esa_preload.explanation import Explanation
 
 Urls = Iterable[str] | AsyncIterable[str]
 Progress = Callable[[int], object]
@@ -250,6 +253,31 @@ class PreloadClient:
             UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
         """
         return await self._ledger.status(_parse_request_id(request_id))
+
+    async def explain(
+        self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
+    ) -> Explanation:
+        """
+        Tell why a request, a site, or a URL of a site is not submitted yet.
+
+        Changes nothing. The order of the queue is an estimate.
+
+        Args:
+            request_id: stands alone; else give *site_id*, and *url* for a single URL of it.
+
+        Raises:
+            UnknownRequestError: no such request.
+            UnknownSiteError: the site has never been seen.
+        """
+        if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
+            raise InvalidRequestError("explain a request, a site, or a URL of a site")
+        if request_id is not None:
+            return explain(await self._ledger.explain(_parse_request_id(request_id)))
+        try:
+            url = None if url is None else normalise(url)
+        except UrlRejectedError as exc:
+            raise InvalidRequestError(f"{url!r} is never accepted: {exc}") from exc
+        return explain(await self._ledger.explain(site_id=parse_site_id(site_id), url=url), url=url)
 
     async def wait(
         self,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 
     from esa_preload.client import PreloadClient
+    from esa_preload.explanation import Explanation
     from esa_preload.model import Plan, Priority, Receipt, RequestStatus
 
 json_option = click.option(
@@ -230,6 +231,36 @@ def status(request_id: str, *, as_json: bool) -> None:
             _print_json(asdict(found))
         else:
             _print_status(found)
+        return 0
+
+    _run(show)
+
+
+@cli.command()
+@click.argument("request_id", required=False)
+@click.option("--site", "site_id", metavar="ID", help="Explain a site instead of a request.")
+@click.option("--url", metavar="URL", help="Explain one URL of that site.")
+@json_option
+def explain(request_id: str | None, site_id: str | None, url: str | None, *, as_json: bool) -> None:
+    """
+    Tell why something is not submitted yet: a request, a site, or a URL of a site.
+
+    The first line is the answer; what else applies follows. What is in front of it in the queue is an estimate.
+
+    Example: esa-preload explain --site 190007158391808 --url https://www.example.com/app.js
+    """
+    if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
+        raise click.UsageError("Give a request id, or --site, or --site and --url.")
+
+    async def show(client: PreloadClient) -> int:
+        from esa_preload.model import parse_site_id  # noqa: PLC0415
+
+        number = None if site_id is None else parse_site_id(site_id)
+        found = await client.explain(request_id, site_id=number, url=url)
+        if as_json:
+            _print_json(explanation_document(found))
+        else:
+            _print_explanation(found)
         return 0
 
     _run(show)
@@ -525,6 +556,36 @@ def _receipt_document(receipt: Receipt) -> dict[str, Any]:
     document["rejected"] = [asdict(rejection) for rejection in receipt.rejected]
     document["waiting_until"] = receipt.waiting_until.isoformat() if receipt.waiting_until else None
     return document
+
+
+def explanation_document(found: Explanation) -> dict[str, Any]:
+    """Return what `explain --json` prints: the first reason's fields stand for the whole."""
+    first, *_ = reasons = [
+        {
+            "reason": each.code,
+            "text": each.text,
+            "until": each.until and each.until.isoformat(),
+            "hint": each.hint,
+        }
+        for each in found.reasons
+    ]
+    about = {"request_id": found.request_id, "site_id": found.site_id, "url": found.url}
+    return {
+        **{name: value for name, value in about.items() if value is not None},
+        "state": found.state,
+        **first,
+        "next_at": found.next_at and found.next_at.isoformat(),
+        "reasons": reasons,
+    }
+
+
+def _print_explanation(found: Explanation) -> None:
+    for index, reason in enumerate(found.reasons):
+        click.echo(("  also: " if index else "") + reason.text)
+        if reason.hint:
+            click.echo(("    " if index else "  ") + f"what to do: {reason.hint}")
+    about = (found.request_id and f"request {found.request_id}", f"site {found.site_id}", found.url)
+    click.echo(f"{', '.join(filter(None, about))}: {found.state}")
 
 
 def _print_json(document: object) -> None:

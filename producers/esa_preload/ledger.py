@@ -30,6 +30,7 @@ from esa_preload.errors import (
     UnknownSiteError,
     UnsupportedRecordError,
 )
+from esa_preload.facts import Facts, parse_facts
 from esa_preload.model import (
     PACED_OPERATIONS,
     REQUEST_COUNTS,
@@ -52,6 +53,7 @@ ACCEPT = load_script("accept")
 END_REQUEST = load_script("end_request")
 SWITCH_SITE = load_script("switch_site")
 SET_RATE = load_script("set_rate")
+EXPLAIN = load_script("explain", includes=(("esa_preload", "gate"),))
 
 RECORD_VERSION = 1
 RATE_VERSION = 2
@@ -275,6 +277,28 @@ class Ledger:
             raise unknown_request(request_id)
         return int(reply[1]), int(reply[2])
 
+    async def explain(
+        self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
+    ) -> Facts:
+        """
+        Read why a request, a site, or a URL of a site (in its normal form) is not submitted yet.
+
+        Raises:
+            UnknownRequestError: no such request.
+            UnknownSiteError: the site has never been seen.
+        """
+        arguments = (self._now, request_id or "", "" if site_id is None else site_id, url or "")
+        reply = await self._ask(lambda: run_script(self.redis, EXPLAIN, self.keys.prefix, arguments))
+        if as_text(reply[0]) == "unknown":
+            raise self._unknown_site(site_id) if request_id is None else unknown_request(request_id)
+        return parse_facts(as_text(reply[1]))
+
+    def _unknown_site(self, site_id: int | None) -> UnknownSiteError:
+        return UnknownSiteError(
+            f"site {site_id} has never had a URL in namespace {self.keys.namespace}",
+            hint="see `esa-preload sites`",
+        )
+
     async def switch_site(
         self, site_id: int | None, what: Literal["pause", "resume"], reason: str = ""
     ) -> tuple[bool, bool]:
@@ -290,10 +314,7 @@ class Ledger:
         arguments = (self._now, "" if site_id is None else site_id, what, reason)
         reply = await self._ask(lambda: run_script(self.redis, SWITCH_SITE, self.keys.prefix, arguments))
         if as_text(reply[0]) == "unknown":
-            raise UnknownSiteError(
-                f"site {site_id} has never had a URL in namespace {self.keys.namespace}",
-                hint="see `esa-preload sites`",
-            )
+            raise self._unknown_site(site_id)
         return int(reply[1]) == 1, int(reply[2]) == 1
 
     async def set_rate(self, operation: str, rate: float | None) -> None:

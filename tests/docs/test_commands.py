@@ -7,14 +7,16 @@ import dataclasses
 import json
 import re
 import shlex
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 import pytest
 
 from docs.pages import ROOT, after, blocks, code_spans, pages, read, reference, without_blocks
-from esa_preload import Failure, Receipt, RequestStatus, SiteStatus
+from esa_preload import Explanation, Failure, OperationLimit, Reason, Receipt, RequestStatus, SiteStatus
 from esa_preload.commands import cli as producers_cli
+from esa_preload.commands import explanation_document
+from esa_preload.explanation import ReasonCode
 from esa_preload.shell import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REDIS, EXIT_TIMEOUT, EXIT_USAGE
 from esa_preload_worker.commands import cli as worker_cli
 
@@ -128,13 +130,32 @@ def test_the_check_of_commands_finds_what_does_not_exist() -> None:
     assert list(_commands(script)) == [["esa-preload", "sites"], ["less"], ["make", "test"], ["make", "lint"]]
 
 
-@pytest.mark.parametrize("kind", [Receipt, RequestStatus, SiteStatus, Failure])
+@pytest.mark.parametrize("kind", [Receipt, RequestStatus, SiteStatus, Failure, OperationLimit])
 def test_a_json_document_on_the_page_has_the_fields_that_are_printed(kind: type[Any]) -> None:
     """The example of each document has the fields of the value that is printed, in their order."""
     block = blocks(after(reference("commands.md"), f"json: {kind.__name__}") + "\n")[0]
     document = json.loads(block.text)
     example = cast("dict[str, object]", document[0] if isinstance(document, list) else document)
     assert list(example) == [field.name for field in dataclasses.fields(kind)]
+
+
+def test_the_explanation_on_the_page_is_as_it_is_printed() -> None:
+    """The example has the fields that the command prints, in their order; so has each of its reasons."""
+    block = blocks(after(reference("commands.md"), "json: Explanation") + "\n")[0]
+    example = json.loads(block.text)
+    found = Explanation(site_id=1, url="u", state="pending", reasons=(Reason(code="quota", text="x"),))
+    document = explanation_document(found)
+    assert list(example) == list(document)
+    assert list(example["reasons"][0]) == list(document["reasons"][0])
+
+
+def test_each_reason_of_an_explanation_is_on_its_page() -> None:
+    """The table of the how-to has a row for each code of the closed set, and no other."""
+    page = read(ROOT / "docs" / "how-to" / "read-a-status.md")
+    _, _, rest = page.partition("## Each reason")
+    table = rest.partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(listed) == sorted(get_args(ReasonCode))
 
 
 def test_the_exit_codes_on_the_page_are_the_shell_s() -> None:

@@ -1,0 +1,136 @@
+"""What lua/explain.lua reads of the ledger; moments in ms, rounded so that at ``at`` it is so and a millisecond before not yet."""
+
+from __future__ import annotations
+
+import json
+from typing import TypedDict, cast
+
+
+class GateFacts(TypedDict):
+    """The pace of Create: ``at`` and ``why`` are ``None`` while it is open."""
+
+    at: int | None
+    why: str | None
+    rate: float
+
+
+class AccountFacts(TypedDict):
+    """A block of the whole account; tried again at ``at``."""
+
+    code: str
+    hint: str
+    at: float | None
+
+
+class SiteFacts(TypedDict):
+    """A site's record, and its turn by the rules that arm it."""
+
+    id: str
+    paused: str | None
+    waits: int | None
+    wait_reason: str | None
+    blocked_code: str | None
+    blocked_hint: str | None
+    batches: int
+    slots: int
+    pending: int
+    in_flight: int
+    at: int | None
+    why: str
+    ahead: int
+
+
+class LaneFacts(TypedDict):
+    """A lane, its turn, and why then; ``full`` URLs are a batch."""
+
+    name: str
+    at: int | None
+    why: str
+    count: int
+    full: int
+    is_newer: bool
+    ahead: int
+    oldest: float | None
+    weight: int
+
+
+class PendingFacts(TypedDict):
+    """What is asked about, among what is pending."""
+
+    band: int
+    at: float
+    owners: int
+    is_wanted: bool
+    ahead: int
+
+
+class BatchFacts(TypedDict):
+    """The batch that has it; ``is_held`` by a worker."""
+
+    id: str
+    state: str
+    attempt: int
+    sent_at: float | None
+    is_held: bool
+    lane: str
+    count: int
+    is_newer: bool
+    lease: int | None
+
+
+class FailureFacts(TypedDict):
+    """How a URL ended that is in the failures."""
+
+    state: str
+    reason: str
+    code: str
+    at: float
+
+
+class RequestFacts(TypedDict):
+    """A request and its counts."""
+
+    id: str
+    lane: str
+    band: int
+    created_at: float
+    expires_at: float | None
+    ended: str | None
+    accepted: int
+    pending: int
+    in_flight: int
+    submitted: int
+    refused: int
+    expired: int
+    cancelled: int
+    unknown: int
+    lists: int
+
+
+class NextFacts(TypedDict):
+    """What take would say were the site the first of the ring."""
+
+    at: int | None
+    why: str | None
+
+
+class Facts(TypedDict):
+    """What lua/explain.lua reads; moments in ms."""
+
+    now: int
+    workers: int
+    seen: float | None
+    gate: GateFacts
+    account: AccountFacts | None
+    request: RequestFacts | None
+    pending: PendingFacts | None
+    batch: BatchFacts | None
+    failure: FailureFacts | None
+    lane: LaneFacts | None
+    site: SiteFacts
+    next: NextFacts
+
+
+def parse_facts(text: str) -> Facts:
+    """Read what the script wrote."""
+    return cast("Facts", json.loads(text))

@@ -1,0 +1,187 @@
+#!lua flags=no-writes
+-- Read, at one instant, all that says why something is not submitted yet, by the functions that decide it. Writes nothing.
+-- ARGV: 2 request id or '', 3 site or '' (one of the two), 4 url or '' (with a site).
+-- Returns: {'ok', JSON: Facts in facts.py} | {'unknown'} for a request or site that is not known. Moments are whole ms: `at` is the
+-- first at which it is so, or null for now or never by itself. What does not apply is null.
+-- `ahead` is an estimate: by the time of acceptance, in its own band and those above; entries that are stale are counted.
+-- O(log URLs) steps, each a look into a list of up to URLs / 100 nodes, for the place in the lane; O(SCAN) batches, lanes and
+-- failures at most: some milliseconds at worst.
+local request_id, site, url = ARGV[2], ARGV[3], ARGV[4]
+local SCAN = 1000       -- leases, failures, and lanes that are looked at
+local STALE_MOST = 20   -- entries of a band in a row
+local ALIVE_LEASES = 1.5 -- a worker that was not seen for so many is taken for dead
+local OWNERS_MOST = 100 -- of a URL, the latest
+local COUNTS = { 'accepted', 'pending', 'in_flight', 'submitted', 'refused', 'expired', 'cancelled', 'unknown', 'lists' }
+local null = cjson.null
+
+local function whole(at)
+  return at and math.ceil(at) or null
+end
+
+-- A moment in the ring and among the lanes counts from the ms that it lies in; one of the gate from the next.
+local function due(score)
+  score = tonumber(score or INF)
+  return score < INF and math.floor(score) or null
+end
+
+local function number(value)
+  return tonumber(value) or null
+end
+
+local request, owner = null, nil
+if request_id ~= '' then
+  owner = call('GET', P .. 'request-id:' .. request_id)
+  local r = owner and call('HMGET', P .. 'request:' .. owner, 'v', 'site', 'lane', 'band', 'created_at', 'expires_at', 'ended', 'done_at')
+  if not r or not r[2] then return { 'unknown' } end
+  local unreadable = readable(r[1], 'request ' .. request_id)
+  if unreadable then return unreadable end
+  site = r[2]
+  request = { id = request_id, lane = r[3], band = tonumber(r[4]), created_at = tonumber(r[5]), expires_at = number(r[6]),
+    ended = r[7] or null }
+  local counts = call('HMGET', P .. 'request:' .. owner, unpack(COUNTS))
+  for i, name in ipairs(COUNTS) do request[name] = tonumber(counts[i] or 0) end
+  if not r[7] and not r[8] and tonumber(r[6] or INF) <= now then -- no claim takes them any more
+    request.expired, request.pending, request.ended = request.expired + request.pending, 0, 'expired'
+  end
+end
+if call('EXISTS', P .. 'site:' .. site) == 0 then return { 'unknown' } end
+
+-- Whether anybody still wants a URL, as far as its latest owners tell.
+local function is_wanted(owners)
+  local left = OWNERS_MOST
+  for one in string.gmatch(string.sub(owners, -11 * OWNERS_MOST), '%d+') do
+    local r = call('HMGET', P .. 'request:' .. one, 'v', 'ended', 'expires_at', 'done_at')
+    if r[1] and not r[2] and (r[4] or tonumber(r[3] or INF) > now) then return true end
+    left = left - 1
+    if left == 0 then return true end
+  end
+  return false
+end
+
+-- About how many entries of a band were accepted before `at`: they lie in order, but for what was promoted or came back.
+local function accepted_before(id, band, at)
+  local list, urls = P .. 'band:' .. id .. ':' .. band, P .. 'urls:' .. id
+  local low, high = 0, call('LLEN', list)
+  local length = high
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local probe, found = middle, nil
+    while probe < high and probe < middle + STALE_MOST and not found do
+      local value = call('HGET', urls, call('LINDEX', list, probe))
+      if value then
+        local its_band, its_at = parse_value(value)
+        if tonumber(its_band) == band then found = its_at end
+      end
+      probe = probe + 1
+    end
+    if found and found >= at then high = middle else low = math.max(middle + 1, found and middle + 1 or probe) end
+  end
+  return math.min(low, length)
+end
+
+local function ahead_of(id, band, at)
+  local ahead = accepted_before(id, band, at)
+  for above = 0, band - 1 do ahead = ahead + call('LLEN', P .. 'band:' .. id .. ':' .. above) end
+  return ahead
+end
+
+-- The URL or the request among what is pending.
+local lanes_key, lane_name, pending = P .. 'lanes:' .. site, nil, null
+if url ~= '' then
+  for _, name in ipairs(call('ZRANGE', lanes_key, 0, SCAN - 1)) do
+    local value = call('HGET', P .. 'urls:' .. site .. ':' .. name, url)
+    if value then
+      local band, at, owners = parse_value(value)
+      local _, commas = string.gsub(owners, ',', '')
+      lane_name = name
+      pending = { band = tonumber(band), at = at, owners = commas + 1, is_wanted = is_wanted(owners),
+        ahead = ahead_of(site .. ':' .. name, tonumber(band), at) }
+      break
+    end
+  end
+elseif owner and (request.pending > 0 or (request.lists > 0 and call('EXISTS', P .. 'urls:' .. site .. ':' .. request.lane) == 1)) then
+  lane_name = request.lane
+  pending = { band = request.band, at = request.created_at, owners = 1, is_wanted = true,
+    ahead = ahead_of(site .. ':' .. lane_name, request.band, request.created_at) }
+end
+
+-- A batch that holds it: the first that a look at those of the site finds, or of its split batches.
+local function holds(id)
+  local b = call('HMGET', P .. 'batch:' .. id, 'site', 'members', 'owners')
+  if b[1] ~= site then return false end
+  if url ~= '' then return string.find('\n' .. b[2], '\n' .. url .. ' ', 1, true) ~= nil end
+  return owner and string.find(' ' .. b[3], ' ' .. owner .. ':', 1, true) ~= nil
+end
+
+local batch = null
+if url ~= '' or owner then
+  local ids, roots = call('ZRANGE', P .. 'leases', 0, SCAN - 1), {}
+  for _, id in ipairs(call('LRANGE', P .. 'parts:' .. site, 0, SCAN - 1)) do ids[#ids + 1] = id end
+  for _, id in ipairs(ids) do
+    local b = call('HMGET', P .. 'batch:' .. id, 'site', 'root')
+    if b[1] == site and b[2] and not roots[b[2]] then
+      roots[b[2]] = true
+      for _, held in ipairs(call('LRANGE', P .. 'held:' .. b[2], 0, SCAN - 1)) do ids[#ids + 1] = held end
+    end
+  end
+  for i, id in ipairs(ids) do
+    if i > 2 * SCAN then break end
+    if holds(id) then
+      local b = call('HMGET', P .. 'batch:' .. id, 'state', 'attempt', 'sent_at', 'token', 'lane', 'count', 'v')
+      local lease = call('ZSCORE', P .. 'leases', id)
+      batch = { id = id, state = b[1], attempt = tonumber(b[2] or 0), sent_at = number(b[3]), is_held = b[4] ~= '', lane = b[5],
+        count = tonumber(b[6] or 0), is_newer = tonumber(b[7] or VERSION) > VERSION, lease = lease and whole(tonumber(lease)) or null }
+      break
+    end
+  end
+end
+
+-- How it ended the last time, when that was not well.
+local failure = null
+if url ~= '' and pending == null and batch == null then
+  for _, entry in ipairs(call('XREVRANGE', P .. 'failures:' .. site, '+', '-', 'COUNT', SCAN)) do
+    local fields = {}
+    for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
+    if fields.url == url then
+      failure = { state = fields.state, reason = fields.reason, code = fields.code or '', at = tonumber(fields.at) }
+      break
+    end
+  end
+end
+
+local function in_front(key, score)
+  return score and call('ZCOUNT', key, '-inf', '(' .. text(math.min(tonumber(score), now + 1))) or 0
+end
+
+local record = call('HMGET', P .. 'site:' .. site, 'paused', 'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'batches',
+  'pending', 'in_flight')
+local turn_at, turn_why, turn_lane = site_turn(site)
+local in_ring = turn_at and call('ZSCORE', P .. 'ring', site)
+if batch == null or batch.state ~= 'ready' then lane_name = lane_name or (url == '' and not owner and turn_lane) or nil end
+
+local lane = null
+if lane_name then
+  local facts = read_lane(site, lane_name)
+  local at, why = lane_turn(facts)
+  local score = call('ZSCORE', lanes_key, lane_name)
+  local version = tonumber(call('HGET', P .. 'lane:' .. site .. ':' .. lane_name, 'v') or VERSION)
+  lane = { name = lane_name, at = due(score or at), why = why, count = facts.count, full = batch_max_urls(),
+    is_newer = version > VERSION, ahead = in_front(lanes_key, score), oldest = facts.oldest < INF and facts.oldest or null,
+    weight = weight_of(site, lane_name) }
+end
+
+local opens, why_closed = gate(CREATE)
+local next_at, next_why = hindrance(tonumber(in_ring) or turn_at or now, opens, why_closed) -- were the site the first of the ring
+local meta = call('HMGET', P .. 'meta', 'blocked_code', 'blocked_hint', 'blocked_until')
+local account = meta[1] and { code = meta[1], hint = meta[2] or '', at = number(meta[3]) } or null
+local seen = call('ZRANGE', P .. 'workers', -1, -1, 'WITHSCORES')
+return { 'ok', cjson.encode({
+  now = math.floor(now), workers = call('ZCOUNT', P .. 'workers', text(now - ALIVE_LEASES * setting('lease_ms')), '+inf'), seen = number(seen[2]),
+  gate = { at = opens > now and whole(opens) or null, why = opens > now and why_closed or null, rate = rate_of(CREATE).rate },
+  account = account, request = request, pending = pending, batch = batch, failure = failure, lane = lane,
+  site = { id = site, paused = record[1] or null, waits = due(record[2]), wait_reason = record[3] or null,
+    blocked_code = record[4] or null, blocked_hint = record[5] or null, batches = tonumber(record[6] or 0),
+    slots = record[4] and 1 or setting('site_concurrency'), pending = tonumber(record[7] or 0), in_flight = tonumber(record[8] or 0),
+    at = turn_at and due(in_ring or turn_at) or null, why = turn_why, ahead = in_front(P .. 'ring', in_ring), },
+  next = { at = next_why == 'not due' and due(next_at) or whole(next_at), why = next_why or null },
+}) }
