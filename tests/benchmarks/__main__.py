@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import durability, measures, rates, recovery
+from benchmarks import durability, measures, plots, rates, recovery
 from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
@@ -46,7 +46,17 @@ def main() -> None:
         help=", ".join(SECTIONS) + "; all unless given",
         metavar="WHAT",
     )
-    for name in parser.parse_args().what or SECTIONS:
+    parser.add_argument(
+        "--plots",
+        action="store_true",
+        help="only draw the pictures of rates, into docs/images; measures nothing",
+    )
+    arguments = parser.parse_args()
+    if arguments.plots:
+        for path in plots.draw():
+            print(path)
+        return
+    for name in arguments.what or SECTIONS:
         for section in SECTIONS[name]():
             section.show()
             section.write()
