@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 Cell = tuple[str, float, int, "Hints"]
 
 ON_VALKEY: tuple[Cell, ...] = (
-    ("bucket 5/s burst 5", 0.05, 4, "none"),
     ("bucket 5/s burst 20", 0.8, 16, "ms"),
     ("window 100/60 s", 0.2, 4, "s"),
     ("window 200/60 s", 0.05, 1, "none"),
 )
 CELLS: tuple[Cell, ...] = (
     *ON_VALKEY,
+    ("bucket 5/s burst 5", 0.05, 4, "none"),
     ("bucket 5/s burst 5", 0.8, 1, "ms"),
     ("bucket 20/s burst 5", 0.2, 4, "none"),
     ("bucket 20/s burst 20", 0.05, 1, "s"),
@@ -70,7 +70,7 @@ def test_at_the_limit_never_over_it(scripts: Scripts) -> None:
 
 def test_the_specification_holds_them_too() -> None:
     """More limits and seeds, by the specification that the script agrees with to the last bit."""
-    runs = runs_of(CELLS, (101, 102, 103))
+    runs = runs_of(CELLS, (101, 102))
     hold_to_bands(CELLS, [run(Controller(now=START_MS), each) for each in runs])
 
 
