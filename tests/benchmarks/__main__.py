@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import durability, measures, plots, rates, recovery
+from benchmarks import durability, limits, measures, plots, rates, recovery
 from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
     "recovery": lambda: [asyncio.run(recovery.measure())],
     "durability": lambda: [asyncio.run(durability.measure())],
     "rates": rates.measure,
+    "limits": lambda: [asyncio.run(limits.measure())],
 }
 
 
