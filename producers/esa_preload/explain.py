@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from esa_preload.facts import BatchFacts, Facts, RequestFacts
 
 _ENDS = ("submitted", "refused", "expired", "cancelled", "unknown")
+_NO_TURN = {"in_flight", "ended", "failed", "unwanted", "not_pending"}
 _BANDS = ("high", "normal", "low")
 
 _WAITS: dict[str, tuple[ReasonCode, str, str]] = {
@@ -52,16 +53,15 @@ _BATCHES: dict[str, str] = {
 
 def explain(facts: Facts, *, url: str | None = None) -> Explanation:
     """Order what keeps it from being submitted: what needs somebody or something else first, then by how long it lasts."""
-    request, batch, site = facts["request"], facts["batch"], facts["site"]
+    request, site = facts["request"], facts["site"]
     state, reasons = _explain(facts, url)
-    is_waiting = state == "pending"
     return Explanation(
         site_id=int(site["id"]),
         request_id=request["id"] if request else None,
         url=url,
-        state="in_flight" if is_waiting and batch and not facts["pending"] else state,
+        state=state,
         reasons=tuple(reasons),
-        next_at=_next_at(facts, reasons) if is_waiting else None,
+        next_at=None if reasons[0].code in _NO_TURN else _next_at(facts, reasons),
     )
 
 
@@ -69,16 +69,18 @@ def _explain(
     facts: Facts, url: str | None
 ) -> tuple[Literal["pending", "in_flight", "ended", "idle"], list[Reason]]:
     request, batch, pending, site = facts["request"], facts["batch"], facts["pending"], facts["site"]
-    if pending and not pending["is_wanted"]:
+    if pending and not pending["is_wanted"] and not batch:
         return "ended", [
             Reason(
                 code="unwanted",
                 text="every request that asked for it was cancelled or has expired; it is dropped soon",
             )
         ]
-    if pending or (batch and batch["state"] == "ready"):
+    if pending and pending["is_wanted"]:
         beside = [_flying(facts, batch)] if batch and batch["state"] != "ready" else []
         return "pending", _waiting(facts) + beside
+    if batch and batch["state"] == "ready":
+        return "in_flight", _waiting(facts)
     if batch:
         return "in_flight", [*_no_worker(facts), _flying(facts, batch)]
     if request:

@@ -93,10 +93,12 @@ if url ~= '' then
     if value then
       local band, at, owners = parse_value(value)
       local _, commas = string.gsub(owners, ',', '')
-      lane_name = name
       pending = { band = tonumber(band), at = at, owners = commas + 1, is_wanted = is_wanted(owners),
         ahead = ahead_of(site .. ':' .. name, tonumber(band), at) }
-      break
+      if pending.is_wanted then
+        lane_name = name
+        break
+      end
     end
   end
 elseif owner and (request.pending > 0 or (request.lists > 0 and call('EXISTS', P .. 'urls:' .. site .. ':' .. request.lane) == 1)) then

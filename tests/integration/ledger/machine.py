@@ -32,6 +32,7 @@ from integration.ledger.driver import (
     is_list,
     is_lost,
 )
+from integration.ledger.explained import agrees, explain_sites, url_is_where_it_is_said
 from integration.ledger.model import Claimed, Lane, Model, Request, Split
 from integration.ledger.outcomes import KINDS, settlement_of
 
@@ -285,8 +286,20 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        """Somebody asks for work."""
-        self.took(self.run(self.driver.take()))
+        """Somebody asks for work: what explain says of the sites at that moment agrees."""
+        said = explain_sites(self)
+        taken = self.run(self.driver.take())
+        agrees(said, taken)
+        self.took(taken)
+
+    @precondition(lambda self: self.model.sites)
+    @rule(pick=picks, url=st.sampled_from(URLS))
+    def explain(self, pick: int, url: str) -> None:
+        """Somebody asks where a URL is, and changes nothing."""
+        sites = sorted(self.model.sites)
+        before = self.blocking.read_all()
+        url_is_where_it_is_said(self, sites[pick % len(sites)], url)
+        self.unchanged_since(before)
 
     @rule(waits=st.booleans())
     def arq(self, *, waits: bool) -> None:
