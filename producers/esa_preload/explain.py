@@ -196,9 +196,14 @@ def _needs_somebody(facts: Facts) -> list[Reason]:
                 until=_after(site["waits"], facts["now"]),
             )
         )
-    if site["batches"] >= site["slots"]:
-        text = f"the site has {site['batches']} batches in flight, and may have {site['slots']}"
-        found.append(Reason(code="concurrency", text=f"{text}: the next one goes when one ends"))
+    at_work = f"the site has {site['batches']} batches in flight, as many as"
+    if site["why"] == "busy":
+        text = f"{at_work} it may have: the next one goes when one ends"
+        found.append(Reason(code="concurrency", text=text))
+    elif site["why"] == "job_cap":
+        code, _, hint = _WAITS["job_cap"]
+        text = f"{at_work} ESA has room for jobs of it: the next one goes when one ends, or a job is deleted"
+        found.append(Reason(code=code, text=text, hint=hint.format(site=number)))
     return found
 
 
@@ -240,6 +245,8 @@ def _lane_turn(facts: Facts) -> list[Reason]:
         text = f"its lane waits for more URLs ({more}): it goes at {_shown(until)} unless more come (BATCH_QUIET)"
         return [Reason(code="quiet", text=text, until=until)]
     text = f"its lane waits for more URLs ({more}): it goes at {_shown(until)} at the latest (BATCH_MAX_AGE)"
+    if lane["why"] == "short":
+        text += ", for the site holds most of the jobs that it may"
     return [Reason(code="age", text=text, until=until)]
 
 
@@ -272,7 +279,7 @@ def _next_at(facts: Facts, reasons: list[Reason]) -> datetime | None:
         "behind_urls",
         "behind_sites",
     }
-    if never & {reason.code for reason in reasons}:
+    if facts["site"]["at"] is None or never & {reason.code for reason in reasons}:
         return None
     lane = facts["lane"]
     at = [facts["now"], facts["next"]["at"] or 0, (lane and lane["at"]) or 0]

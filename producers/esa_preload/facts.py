@@ -32,7 +32,6 @@ class SiteFacts(TypedDict):
     blocked_code: str | None
     blocked_hint: str | None
     batches: int
-    slots: int
     pending: int
     in_flight: int
     at: int | None

@@ -183,7 +183,7 @@ return { 'ok', cjson.encode({
   account = account, request = request, pending = pending, batch = batch, failure = failure, lane = lane,
   site = { id = site, paused = record[1] or null, waits = due(record[2]), wait_reason = record[3] or null,
     blocked_code = record[4] or null, blocked_hint = record[5] or null, batches = tonumber(record[6] or 0),
-    slots = record[4] and 1 or setting('site_concurrency'), pending = tonumber(record[7] or 0), in_flight = tonumber(record[8] or 0),
+    pending = tonumber(record[7] or 0), in_flight = tonumber(record[8] or 0),
     at = turn_at and due(in_ring or turn_at) or null, why = turn_why, ahead = in_front(P .. 'ring', in_ring), },
   next = { at = next_why == 'not due' and due(next_at) or whole(next_at), why = next_why or null },
 }) }
