@@ -294,6 +294,8 @@ def sites(*, as_json: bool) -> None:
                     "refused",
                     "oldest_pending_s",
                     "waiting_until",
+                    "jobs",
+                    "job_cap",
                 ),
                 [{name: "" if value is None else value for name, value in row.items()} for row in found],
                 empty="No site has had a URL yet.",
@@ -605,9 +607,16 @@ def _print_receipt(receipt: Receipt) -> None:
 
 def _print_status(status: RequestStatus) -> None:
     click.echo(f"request {status.request_id}, site {status.site_id}: {status.state}")
-    from esa_preload.model import REQUEST_COUNTS  # noqa: PLC0415 - keeps --help quick
+    from esa_preload.model import PLAN_COUNTS, REQUEST_COUNTS  # noqa: PLC0415 - keeps --help quick
 
-    click.echo(", ".join(f"{name} {getattr(status, name)}" for name in REQUEST_COUNTS))
+    for names, start in ((REQUEST_COUNTS, ""), (PLAN_COUNTS, "of the submitted: ")):
+        click.echo(start + ", ".join(f"{name} {getattr(status, name)}" for name in names))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, empty: str) -> None:
@@ -622,11 +631,6 @@ def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, empt
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("site_id", "batch_id"))
     for row in rows:
-        table.add_row(
-            *(
-                Text(f"{row[column]:.1f}" if isinstance(row[column], float) else str(row[column]))
-                for column in columns
-            )
-        )
+        table.add_row(*(Text(_cell(row[column])) for column in columns))
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 1_000)
     cast("Any", console).print(table)

@@ -99,6 +99,14 @@ class Keys:
         """Hash: a claimed batch; gone when it is settled."""
         return f"{self.prefix}batch:{batch_id}"
 
+    def job(self, job_id: str) -> str:
+        """Hash with a TTL: a job of ours at ESA, and what is known of its plan."""
+        return f"{self.prefix}job:{job_id}"
+
+    def jobs(self, site_id: int) -> str:
+        """Sorted set with a TTL: job of ours on the site → ms of the next look at it."""
+        return f"{self.prefix}jobs:{site_id}"
+
     def lone(self, site_id: int) -> str:
         """Hash with a TTL: url that ESA refused by itself → ms of the first time."""
         return f"{self.prefix}lone:{site_id}"

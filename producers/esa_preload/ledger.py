@@ -33,6 +33,7 @@ from esa_preload.errors import (
 from esa_preload.facts import Facts, parse_facts
 from esa_preload.model import (
     PACED_OPERATIONS,
+    PLAN_COUNTS,
     REQUEST_COUNTS,
     Failure,
     OperationLimit,
@@ -375,7 +376,7 @@ class Ledger:
         if not record:
             raise unknown_request(request_id)
         _check_version(record, f"request {request_id}")
-        counts = {name: int(record.get(name, 0)) for name in REQUEST_COUNTS}
+        counts = {name: int(record.get(name, 0)) for name in (*REQUEST_COUNTS, *PLAN_COUNTS)}
         can_expire = "ended" not in record and "done_at" not in record and "expires_at" in record
         if can_expire and float(record["expires_at"]) <= await self._now_ms(request_id):
             # No claim takes them any more; whichever script meets the request next writes it down.
@@ -401,7 +402,7 @@ class Ledger:
 
     async def site_records(self) -> list[tuple[int, dict[str, str], int | None, int]]:
         """
-        Return of every site: id, record, ms since when its oldest URL waits (``None``: nothing does), and now in ms.
+        Return of every site: id, record (and in it ``jobs``, how many of ours ESA holds), ms since when its oldest URL waits (``None``: nothing does), and now in ms.
 
         While the account is blocked, so is every site.
         """
@@ -428,17 +429,19 @@ class Ledger:
                 for call in (
                     ("HGETALL", self.keys.site(site_id)),
                     ("ZRANGE", self.keys.lanes(site_id), 0, -1),
+                    ("ZCARD", self.keys.jobs(site_id)),
                 )
             ]
             replies = await commands(self.redis, calls)
             lanes = [
                 (site_id, as_text(lane))
-                for site_id, names in zip(some, replies[1::2], strict=True)
+                for site_id, names in zip(some, replies[1::3], strict=True)
                 for lane in names
             ]
             oldest = await self._oldest(lanes)
-            for site_id, record in zip(some, replies[0::2], strict=True):
-                found.append((site_id, _text_hash(record) | account, oldest.get(site_id), now_ms))
+            for site_id, record, jobs in zip(some, replies[0::3], replies[2::3], strict=True):
+                shown = _text_hash(record) | account | {"jobs": str(jobs)}
+                found.append((site_id, shown, oldest.get(site_id), now_ms))
         return found
 
     async def failure_entries(self, site_id: int, *, limit: int) -> list[tuple[str, dict[str, str]]]:
@@ -526,7 +529,15 @@ def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None,
         refused=int(record.get("refused", 0)),
         oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
         waiting_until=_moment(float(record["wait_until"])) if state == "waiting" else None,
+        jobs=int(record.get("jobs", 0)),
+        job_cap=job_cap_of(record, now_ms),
     )
+
+
+def job_cap_of(record: Mapping[str, str], now_ms: int) -> int | None:
+    """Return how many jobs of ours ESA allows on a site, by its record; ``None``: not known."""
+    is_known = "job_cap" in record and float(record["job_cap_until"]) > now_ms
+    return int(record["job_cap"]) if is_known else None
 
 
 def site_state(

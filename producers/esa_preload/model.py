@@ -145,6 +145,10 @@ class RequestStatus:
     What became of every URL of a request.
 
     ``accepted == pending + in_flight + submitted + refused + expired + cancelled + unknown`` at any instant.
+
+    Attributes:
+        warming: of the submitted ones, those whose plan has started; ``finished`` and ``failed``: whose plan has come to that.
+            ``done`` does not wait for them.
     """
 
     request_id: str
@@ -159,6 +163,9 @@ class RequestStatus:
     expired: int = 0
     cancelled: int = 0
     unknown: int = 0
+    warming: int = 0
+    finished: int = 0
+    failed: int = 0
 
 
 REQUEST_COUNTS = (
@@ -172,7 +179,10 @@ REQUEST_COUNTS = (
     "cancelled",
     "unknown",
 )
-"""The counts of :class:`RequestStatus`, in order; the ledger's records name them alike."""
+"""The counts of :class:`RequestStatus` that add up, in order; the ledger's records name them alike."""
+
+PLAN_COUNTS = ("warming", "finished", "failed")
+"""What has become of the plans of submitted URLs; together not more than those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +190,9 @@ class SiteStatus:
     """
     A site's totals; each counts a URL's work once, however many requests asked for it.
 
-    ``waiting_until``: when a site that is ``waiting`` will be submitted again.
+    Attributes:
+        jobs: jobs of ours that ESA holds; ``job_cap``: as many as it allows us, or ``None`` while that is not known.
+        waiting_until: when a site that is ``waiting`` will be submitted again.
     """
 
     site_id: int
@@ -192,6 +204,8 @@ class SiteStatus:
     refused: int = 0
     oldest_pending_s: float = 0.0
     waiting_until: datetime | None = None
+    jobs: int = 0
+    job_cap: int | None = None
 
 
 PACED_OPERATIONS = (

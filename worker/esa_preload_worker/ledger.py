@@ -35,17 +35,21 @@ CREATE_PLANS = "CreateScheduledPreloadExecutions"
 _RATE = (("esa_preload", "gate"), ("esa_preload_worker", "rate"))
 
 
-def _script(name: str) -> Script:
-    return load_script(name, package="esa_preload_worker", includes=_RATE)
+def _script(name: str, *includes: str) -> Script:
+    package = "esa_preload_worker"
+    more = tuple((package, include) for include in includes)
+    return load_script(name, package=package, includes=(*_RATE, *more))
 
 
 TAKE = _script("take")
 CREATED = _script("created")
-SETTLE = _script("settle")
+SETTLE = _script("settle", "jobs")
 PACE = _script("pace")
 REPORT = _script("report")
 RENEW = _script("renew")
 SWEEP = _script("sweep")
+VISIT = _script("visit", "jobs")
+VISITED = _script("visited", "jobs")
 
 SWEEP_STEPS = 4
 """Steps of a sweep, while more is to be done: a thousand requests and four thousand URLs a second, in steps that hold nobody up."""
@@ -156,6 +160,16 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """A job that has its plan, to be followed: ``done_ms`` is when its last slice should be over."""
+
+    job_id: str
+    plan_id: str
+    starts_ms: int
+    done_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """
     How a claim ends, decided apart from any I/O.
@@ -168,6 +182,7 @@ class Settlement:
             through since, it ends as refused, for ``reason``, and nothing is blocked.
         calls: what became of calls that nobody reported yet; ``planned``: a plan was made among them.
         over_quota: the quota refused all of the batch; the site's next ones are smaller.
+        watch: the batch's job, when it has its plan; ``kept``: jobs that will never have one and could not be deleted.
         list_ends: how many URLs of a list in OSS ended how; ``list_failed``: url, reason and code of those known by name.
     """
 
@@ -184,6 +199,8 @@ class Settlement:
     delay_ms: int = 0
     calls: tuple[Call, ...] = ()
     planned: bool = False
+    watch: Watch | None = None
+    kept: tuple[str, ...] = ()
     site_wait: SiteWait | None = None
     site_ok: bool = False
     block: Block | None = None
@@ -213,6 +230,16 @@ class Settlement:
             facts["calls"] = [
                 [call.operation, call.sent_ms, call.outcome, call.hint_ms] for call in self.calls
             ]
+        if self.watch:
+            watch = self.watch
+            facts["watch"] = {
+                "job": watch.job_id,
+                "plan": watch.plan_id,
+                "starts": watch.starts_ms,
+                "done": watch.done_ms,
+            }
+        if self.kept:
+            facts["kept"] = list(self.kept)
         if self.site_wait:
             wait = self.site_wait
             facts["site_wait"] = {"reason": wait.reason, "ms": wait.ms, "grows": wait.grows}
@@ -251,6 +278,38 @@ class Settled:
     began: bool = False
     waits_until_ms: int = 0
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+JobState = Literal["waiting", "warming", "finished", "failed", "unplanned"]
+"""``waiting``: its plan starts later; ``warming``: it runs; ``unplanned``: it will never have one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedJob:
+    """
+    A job of ours at ESA whose plans are to be listed now, as it stands in the ledger.
+
+    Attributes:
+        token: proves this visit; another visit of the same job has another.
+        batch_id: of the batch that became the job.
+        urls: submitted with it.
+        now_ms: the turn of the call that lists its plans was spent at this moment of the ledger's clock.
+        done_ms: when its plan should be over; ``ended_ms``: since when all its plans are known to be, or 0.
+        looks: visits so far.
+    """
+
+    job_id: str
+    token: str
+    site_id: int
+    batch_id: str
+    plan_id: str
+    urls: int
+    state: JobState
+    starts_ms: int
+    done_ms: int
+    ended_ms: int
+    looks: int
+    now_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,6 +510,47 @@ class WorkerLedger:
     async def report(self, calls: Sequence[Call]) -> None:
         """Say what became of *calls* whose claim is lost, so that no settlement tells it."""
         await run_script(self.redis, REPORT, self.keys.prefix, (self._now, *_flat(calls)))
+
+    async def visit(self, *, token: str) -> WatchedJob | int:
+        """Return a job whose plans are to be listed now, for 30 s nobody else's, or the ms to wait for one."""
+        kind, *rest = await run_script(self.redis, VISIT, self.keys.prefix, (self._now, token))
+        if as_text(kind) == "wait":
+            return int(rest[0])
+        now, job_id, site, batch_id, plan_id, urls, state, starts, done, ended, looks = map(as_text, rest)
+        return WatchedJob(
+            job_id=job_id,
+            token=token,
+            site_id=int(site),
+            batch_id=batch_id,
+            plan_id=plan_id,
+            urls=int(urls),
+            state=cast("JobState", state),
+            starts_ms=int(float(starts)),
+            done_ms=int(float(done)),
+            ended_ms=int(float(ended)),
+            looks=int(looks),
+            now_ms=int(float(now)),
+        )
+
+    async def visited(
+        self,
+        job: WatchedJob,
+        *,
+        state: JobState,
+        then: int | Literal["gone", "left"],
+        ended_ms: int = 0,
+        calls: Sequence[Call] = (),
+    ) -> bool:
+        """
+        End a visit, or a part of it; returns whether it still was ours.
+
+        Args:
+            then: ms until the next visit, or why the job is forgotten: it is ``gone``, or ``left`` at ESA for good.
+            ended_ms: since when all its plans have ended; 0: they have not.
+        """
+        claim = (job.site_id, job.job_id, job.token)
+        arguments = (self._now, *claim, then, state, ended_ms or "", *_flat(calls))
+        return as_text((await run_script(self.redis, VISITED, self.keys.prefix, arguments))[0]) == "ok"
 
     async def renew(self, worker: str, claims: Mapping[str, str]) -> set[str]:
         """Renew the leases of *claims* (batch → token) and say that *worker* lives; returns the batches that are lost."""

@@ -29,6 +29,7 @@ EVENTS = (
     "site.resumed",
     "job.deleted",
     "job.kept",
+    "plan.failed",
     "redis.unavailable",
     "redis.recovered",
     "redis.restarted",

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from esa_preload.ledger import job_cap_of
 from esa_preload_worker.block_reasons import block_reason
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class SiteFigures:
     pending: int = 0
     oldest_pending_s: float = 0.0
     blocked: str = ""
+    jobs: int = 0
+    job_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,12 @@ class Metrics:
         self.reconciled = Counter(
             "esa_preload_reconciled", "Uncertain batches, by what was found.", ["result"], registry=r
         )
+        self.jobs_deleted = Counter(
+            "esa_preload_jobs_deleted", "Jobs deleted once their plans had ended.", ["site"], registry=r
+        )
+        self.plans_ended = Counter(
+            "esa_preload_plans_ended", "Plans that were followed to their end.", ["outcome"], registry=r
+        )
         build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
         build.labels(version).set(1)
         r.register(_LedgerMetrics(self))
@@ -152,6 +161,10 @@ class Metrics:
         blocked = GaugeMetricFamily(
             "esa_preload_site_blocked", "1 while a person must act.", labels=["site", "reason"]
         )
+        jobs = GaugeMetricFamily("esa_preload_site_jobs", "Jobs of ours that ESA holds.", labels=["site"])
+        job_cap = GaugeMetricFamily(
+            "esa_preload_site_job_cap", "As many jobs of ours as ESA allows.", labels=["site"]
+        )
         # The first seen sites have labels: the order is the ledger's, so every worker draws the line at the same place.
         own, rest = snapshot.sites[: self._max_sites], snapshot.sites[self._max_sites :]
         rows = [(str(site.site_id), [site]) for site in own] + ([(OTHER_SITES, list(rest))] if rest else [])
@@ -162,7 +175,11 @@ class Metrics:
             oldest.add_metric([label], max(site.oldest_pending_s for site in sites))
             for reason in sorted({site.blocked for site in sites if site.blocked}):
                 blocked.add_metric([label, reason], 1)
-        yield from (accepted, merged, pending, oldest, blocked)
+            jobs.add_metric([label], sum(site.jobs for site in sites))
+            caps = [site.job_cap for site in sites if site.job_cap is not None]
+            if caps:
+                job_cap.add_metric([label], sum(caps))
+        yield from (accepted, merged, pending, oldest, blocked, jobs, job_cap)
         rate = GaugeMetricFamily("esa_preload_rate_limit", "Calls/s now allowed.", labels=["operation"])
         cooldown = GaugeMetricFamily(
             "esa_preload_cooldown_seconds", "Left of the cooldown.", labels=["operation"]
@@ -196,4 +213,6 @@ def site_figures(site_id: int, record: Mapping[str, str], oldest_ms: int | None,
         pending=int(record.get("pending", 0)),
         oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
         blocked=block_reason(record["blocked_code"]) if "blocked_code" in record else "",
+        jobs=int(record.get("jobs", 0)),
+        job_cap=job_cap_of(record, now_ms),
     )

@@ -29,6 +29,7 @@ from esa_preload_worker.metrics import Metrics, Snapshot, site_figures
 from esa_preload_worker.ops import OpsServer
 from esa_preload_worker.pump import Pump
 from esa_preload_worker.submit import OPERATIONS, Submitter
+from esa_preload_worker.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -95,6 +96,7 @@ class Service:
             leases=self.leases,
             metrics=self.metrics,
         )
+        self.watcher = Watcher(ledger=self.ledger, esa=self._esa, settings=settings, metrics=self.metrics)
         self._ops = OpsServer(
             metrics=self.metrics,
             health=self.health,
@@ -137,13 +139,15 @@ class Service:
         await self._stack.__aexit__(exc_type, exc, tb)
 
     async def run_loops(self) -> None:
-        """Renew leases, sweep, and look at the credentials, until cancelled."""
+        """Renew leases, sweep, follow plans, and look at the credentials, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(
                 self._every(lambda: self.leases.lease_s / RENEWALS_A_LEASE, self.renew, part="leases")
             )
             group.create_task(self._every(lambda: SWEEP_S, self._sweep, part="sweep"))
             group.create_task(self._every(lambda: CREDENTIALS_S, self._check_credentials))
+            visit_s = STEP_S + 2 * self.settings.call_timeout
+            group.create_task(self._every(lambda: self.watcher.pause_s, self.watcher.step, step_s=visit_s))
 
     async def refresh_snapshot(self) -> None:
         """Read from the ledger what the metrics show."""
@@ -201,12 +205,17 @@ class Service:
             )
 
     async def _every(
-        self, pause: Callable[[], float], step: Callable[[], Awaitable[None]], *, part: Part | None = None
+        self,
+        pause: Callable[[], float],
+        step: Callable[[], Awaitable[None]],
+        *,
+        part: Part | None = None,
+        step_s: float = STEP_S,
     ) -> None:
         while True:
             fails = False
             try:
-                async with asyncio.timeout(STEP_S):
+                async with asyncio.timeout(step_s):
                     await step()
             except REDIS_FAILURES as exc:
                 self.health.redis_failed(exc, part)

@@ -13,9 +13,10 @@ from esa_preload_worker import decisions
 from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
 from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, UncertainError
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement, Watch
 from esa_preload_worker.logs import get_logger
 from esa_preload_worker.turns import NotYet, Turns
+from esa_preload_worker.watching import expected_end_ms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -131,7 +132,8 @@ class Submitter:
             if calls := turns.drain():  # no settlement tells it
                 await self._ledger.report(calls)
             raise
-        return replace(submission, settlement=replace(submission.settlement, calls=turns.drain()))
+        settlement = replace(submission.settlement, calls=turns.drain(), kept=tuple(turns.kept))
+        return replace(submission, settlement=settlement)
 
     async def _submit(self, batch: Batch, turns: Turns) -> Submission:
         now_ms = self._ledger_clock(batch)
@@ -284,7 +286,7 @@ class Submitter:
                 with turns.call(LIST_PLANS):
                     plans = await self._esa.list_plans(job.job_id)
                 if plan := _live(plans):
-                    return replace(submission, plan_id=plan.plan_id)
+                    return self._planned(batch, submission, plan.plan_id, now_ms())
                 before_ms = int(batch.job.get("plan_sent_ms", 0))
                 if later := decisions.no_plan_listed(before_ms, now_ms=batch.now_ms, timing=self._timing):
                     return replace(submission, settlement=later)
@@ -327,10 +329,19 @@ class Submitter:
                 batch, turns, replace(submission, settlement=settlement, error=exc)
             )
         if made.created:
-            return replace(submission, plan_id=made.created[0].plan_id)
+            return self._planned(batch, submission, made.created[0].plan_id, sent_ms)
         refusal = decisions.refused_plan(made)
         failed = decisions.plan_failed(batch, submission.settlement, refusal.code)
         return await self._drop_unplanned(batch, turns, replace(submission, settlement=failed, error=refusal))
+
+    def _planned(self, batch: Batch, submission: Submission, plan_id: str, now_ms: int) -> Submission:
+        """The job has its plan: it is to be followed."""
+        job = submission.job
+        assert job is not None  # noqa: S101 - for the type checker: a plan follows a job
+        order = decisions.order_plan(batch.lane, job.url_submitted, self._settings, decisions.moment(now_ms))
+        starts_ms, done_ms = expected_end_ms(order, job.url_submitted, now_ms)
+        watch = Watch(job_id=job.job_id, plan_id=plan_id, starts_ms=starts_ms, done_ms=done_ms)
+        return replace(submission, plan_id=plan_id, settlement=replace(submission.settlement, watch=watch))
 
     async def _note_plan(self, batch: Batch, job: Job, plan_sent_ms: int) -> None:
         """Put on record that the plan is being sent, or, with 0, that it surely was not: the next one need not wait for it."""
@@ -362,8 +373,15 @@ class Submitter:
             return
         except (NotYet, EsaError) as exc:
             self._keep(batch, job_id, exc.code if isinstance(exc, EsaError) else "paced")
+            turns.kept.append(job_id)
         else:
-            log.info("job.deleted", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id)
+            log.info(
+                "job.deleted",
+                job_id=job_id,
+                site_id=batch.site_id,
+                batch_id=batch.batch_id,
+                why="unplanned",
+            )
 
     def _keep(self, batch: Batch, job_id: str, code: str) -> None:
         """Say that a job stays behind, which nobody plans unless it is found by its name."""

@@ -1,4 +1,4 @@
-"""The calls of one attempt at a batch: each waits for its turn, is made, and is reported to the ledger once."""
+"""The calls of one attempt at a batch, or of one visit to a job: each waits for its turn, is made, and is reported to the ledger once."""
 
 from __future__ import annotations
 
@@ -35,12 +35,17 @@ class NotYet(Exception):  # noqa: N818 - a turn of events, not an error
 
 
 class Turns:
-    """Ask for the turns of *batch*'s calls, and remember what became of each until it is reported."""
+    """
+    Ask for the turns of *batch*'s calls, and remember what became of each until it is reported.
+
+    Attributes:
+        kept: jobs that will never have a plan, and could not be deleted.
+    """
 
     def __init__(
         self,
         ledger: WorkerLedger,
-        batch: Batch,
+        batch: Batch | None = None,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
@@ -50,7 +55,8 @@ class Turns:
         self._sleep = sleep
         self._spent: dict[str, int] = {}
         self._ended: list[Call] = []
-        if batch.state == "sent":  # the claim came with the turn of its Create
+        self.kept: list[str] = []
+        if batch and batch.state == "sent":  # the claim came with the turn of its Create
             self._spent[CREATE_JOB] = batch.sent_ms
 
     async def wait(

@@ -18,6 +18,8 @@
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
 --   parts:<s>           list    parts of split batches of a site that wait for their turn
 --   rate:<op>           hash    what was learnt of an operation's limit, and its cooldown (gate.lua); 'endpoint' is the circuit
+--   job:<j>             hash    a job of ours at ESA, what is known of its plan (jobs.lua); jobs:<s> zset j -> ms of the next look at it
+--   agenda              zset    site -> ms of the next look at one of its jobs; short zset sites that hold most of the jobs they may
 --   lone:<s>            hash    url that ESA refused by itself -> ms of the first time
 --   failures:<s>        stream  urls that ended as refused, unknown or expired
 --   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
@@ -40,7 +42,7 @@ local DEFAULTS = {
   batch_max_urls = 100, batch_max_bytes = 65536, batch_max_age_ms = 60000, batch_quiet_ms = 5000,
   max_pending_per_site = 1000000, max_lanes_per_site = 100, site_concurrency = 4, request_ttl_ms = 604800000,
   lease_ms = 10000, rate_initial = 5, rate_min = 0.1, rate_max = 100, failures_max = 10000, open_ttl_ms = 3600000,
-  owners_max = 10000,
+  owners_max = 10000, list_lag_ms = 5000,
 }
 local function setting(name)
   if not settings_cache then
@@ -144,11 +146,12 @@ local function read_lane(site, lane)
   local r = call('HMGET', P .. 'lane:' .. id, 'newest', 'bytes', 'floor', 'oldest')
   return {
     name = lane, count = call('HLEN', P .. 'urls:' .. id), newest = tonumber(r[1]), bytes = tonumber(r[2] or 0),
-    floor = tonumber(r[3] or INF), oldest = tonumber(r[4] or INF),
+    floor = tonumber(r[3] or INF), oldest = tonumber(r[4] or INF), is_short = call('ZSCORE', P .. 'short', site) and true,
   }
 end
 
--- When a lane falls due, and why then: 'list' (in OSS: always), 'full', 'bytes', 'age' or 'quiet'. Changes nothing.
+-- When a lane falls due, and why then: 'list' (in OSS: always), 'full', 'bytes', 'age', 'quiet', or 'short' (by its age alone, on a site
+-- that holds most of the jobs it may). Changes nothing.
 local function lane_turn(lane)
   if is_list(lane.name) then return now, 'list' end
   if lane.count >= batch_max_urls() then return now, 'full' end
@@ -156,6 +159,7 @@ local function lane_turn(lane)
   local oldest = math.min(lane.oldest, lane.floor)
   local old, quiet = oldest + setting('batch_max_age_ms'), (lane.newest or oldest) + setting('batch_quiet_ms')
   if old <= quiet then return old, 'age' end
+  if lane.is_short then return old, 'short' end
   return quiet, 'quiet'
 end
 
@@ -170,10 +174,16 @@ local function rearm_lane(site, name, served)
 end
 
 -- When a site may be claimed, why then, and by which lane: 'parts' (of split batches, before its lanes), 'lane' or 'waits' (its
--- wait_until). Or nil, and why not: 'empty', 'paused' or 'busy' (as many batches at work as it may have). Changes nothing.
+-- wait_until). Or nil, and why not: 'empty', 'paused', 'busy' (as many batches at work as it may have) or 'job_cap' (as many as it has
+-- places for jobs: a free place must not cost a call of each). Changes nothing.
 local function site_turn(site)
-  local state = call('HMGET', P .. 'site:' .. site, 'paused', 'wait_until', 'batches', 'blocked_code')
+  local state = call('HMGET', P .. 'site:' .. site, 'paused', 'wait_until', 'batches', 'blocked_code', 'job_cap', 'job_cap_until')
   local slots = state[4] and 1 or setting('site_concurrency') -- a blocked site is probed by one batch at a time
+  local full = 'busy'
+  if state[5] and tonumber(state[6] or 0) > now then
+    local places = math.max(1, tonumber(state[5]) - call('ZCARD', P .. 'jobs:' .. site))
+    if places < slots then slots, full = places, 'job_cap' end
+  end
   local at, why, lane = now, 'parts', nil
   if call('EXISTS', P .. 'parts:' .. site) == 0 then
     local first = call('ZRANGE', P .. 'lanes:' .. site, 0, 0, 'WITHSCORES')
@@ -181,7 +191,7 @@ local function site_turn(site)
   end
   if not at then return nil, 'empty' end
   if state[1] then return nil, 'paused', lane end
-  if tonumber(state[3] or 0) >= slots then return nil, 'busy', lane end
+  if tonumber(state[3] or 0) >= slots then return nil, full, lane end
   local waits = tonumber(state[2] or 0)
   if waits > at and waits > now then why = 'waits' end
   return math.max(at, waits), why, lane

@@ -20,6 +20,7 @@ from esa_preload_worker.metrics import Metrics
 from esa_preload_worker.pump import Pump
 from esa_preload_worker.settings import Settings, load
 from esa_preload_worker.submit import Submitter
+from esa_preload_worker.watcher import Watcher
 from waiting import wait_until_async
 
 if TYPE_CHECKING:
@@ -171,6 +172,12 @@ class Rig:
     metrics: Metrics
     submitter: Submitter
     pump: Pump
+    watcher: Watcher
+
+    async def watch(self, visits: int = 1) -> None:
+        """Make the visits that are due, *visits* of them at most."""
+        for _ in range(visits):
+            await self.watcher.step()
 
     async def work(
         self, request_id: str, *, until: Callable[[RequestStatus], bool] | None = None, timeout_s: float = 6.0
@@ -255,4 +262,5 @@ async def rig(redis: Redis, redis_url: str, sandbox: Sandbox, **changes: object)
             metrics=metrics,
             submitter=submitter,
             pump=Pump(ledger=ledger, submitter=submitter, leases=leases, metrics=metrics),
+            watcher=Watcher(ledger=ledger, esa=between, settings=settings, metrics=metrics),
         )

@@ -9,7 +9,8 @@
 --         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the calls showed:
 --         calls [[operation, sent, outcome, hint in ms]...] (rate.lua), planned, site_wait {reason, ms, grows}, site_ok,
 --         block {scope, code, hint, probe_ms}, lone (the block is for a URL that ESA refused by itself), size_limit,
---         over_quota (the quota refused all of it), roll (0 to 1).
+--         over_quota (the quota refused all of it), roll (0 to 1),
+--         watch {job, plan, starts, done in ms} of a job that has its plan, kept [job...] that will have none (jobs.lua).
 -- Returns: {'ok', site resumed 0 or 1, account resumed 0 or 1, a wait or block began 0 or 1 (0: it goes on), wait until ms or 0,
 --   verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
 local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
@@ -26,7 +27,7 @@ end
 local mine = read_batch(id)
 if mine.token ~= token then return { 'lost' } end
 local site, site_key = mine.site, P .. 'site:' .. mine.site
-local totals, waits_until = {}, 0
+local totals, waits_until, submitted = {}, 0, {}
 if what == 'hold' or (what == 'end' and (facts.verdict ~= 'submitted' or facts.exceptions)) then -- it may go back to its lane
   local version = call('HGET', P .. 'lane:' .. site .. ':' .. mine.lane, 'v')
   local unreadable = readable(version, 'lane ' .. mine.lane .. ' of site ' .. site)
@@ -135,6 +136,7 @@ end
 -- A list in OSS ends by numbers; ESA's own count replaces the producer's.
 local function end_list(b, ends)
   local owner = string.match(b.owners, '^%d+')
+  if ends.submitted then submitted[owner] = ends.submitted end
   local changes, sums, all = { in_flight = -b.count, lists = -1 }, {}, 0
   for verdict, n in pairs(ends) do
     changes[verdict] = n
@@ -160,6 +162,7 @@ local function end_batch(b, verdict, reason, code, exceptions)
   elseif verdict == 'submitted' and next(special) == nil then -- the usual end needs no look at the single URLs
     for owner, n in string.gmatch(b.owners, '(%d+):(%d+)') do
       account(owner, { in_flight = -tonumber(n), submitted = tonumber(n) })
+      submitted[owner] = tonumber(n)
     end
     add(totals, 'submitted', b.count)
     account_site(site, { submitted = b.count })
@@ -176,6 +179,7 @@ local function end_batch(b, verdict, reason, code, exceptions)
         changes[owner] = changes[owner] or {}
         add(changes[owner], 'in_flight', -1)
         add(changes[owner], e[2], 1)
+        if e[2] == 'submitted' then add(submitted, owner, 1) end
       end
       add(sums, e[2], 1)
       if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], b.id) end
@@ -349,6 +353,7 @@ elseif facts.block then
   wait_site(now + facts.block.probe_ms, 'blocked')
 elseif facts.site_wait then
   local ms = facts.site_wait.ms
+  if facts.site_wait.reason == 'job_cap' then learn_full(site) end
   if facts.site_wait.grows then
     local state = call('HMGET', site_key, 'strikes', 'wait_until')
     local strikes = tonumber(state[1] or 0)
@@ -362,6 +367,20 @@ elseif facts.site_ok then
   local wait = call('HMGET', site_key, 'wait_reason', 'wait_until')
   if wait[1] and (wait[1] ~= 'quota' or tonumber(wait[2]) <= now) then call('HDEL', site_key, 'wait_reason', 'wait_until') end
 end
+
+-- After the waits above, which a success ends.
+local is_full = false
+if facts.watch then
+  local owners = {}
+  for owner, n in pairs(submitted) do owners[#owners + 1] = owner .. ':' .. n end
+  facts.watch.batch = id
+  is_full = put_on_record(site, facts.watch.job, facts.watch, table.concat(owners, ' '), totals.submitted or 0,
+    tonumber(mine.sent_at or 0))
+end
+for _, job in ipairs(facts.kept or {}) do
+  is_full = put_on_record(site, job, { unplanned = true, batch = id }, '', 0, tonumber(mine.sent_at or 0))
+end
+if is_full then wait_site(now + JOB_CAP_MS, 'job_cap') end
 rearm_site(site, false)
 arm_next()
 
