@@ -297,7 +297,7 @@ def sites(*, as_json: bool) -> None:
                     "jobs",
                     "job_cap",
                 ),
-                [{name: "" if value is None else value for name, value in row.items()} for row in found],
+                found,
                 empty="No site has had a URL yet.",
             )
         return 0

@@ -32,7 +32,7 @@ def _registered() -> dict[str, tuple[str, frozenset[str]]]:
     metrics = Metrics(version="1.2.3")
     metrics.snapshot = Snapshot(
         redis_up=True,
-        sites=[SiteFigures(site_id=1, blocked="request")],
+        sites=[SiteFigures(site_id=1, blocked="request", job_cap=1)],
         rates={"CreateScheduledPreloadJob": OperationRate(rate=1, cooldown_s=0)},
     )
     for metric in cast("dict[str, object]", vars(metrics)).values():

@@ -55,6 +55,10 @@ DAMAGE = {
     "a paused site in the ring": derived(("ZADD", "{}ring", LATER, 7), found="ring.extra"),
     "a site put off": derived(("ZADD", "{}ring", LATER, 1), found="ring.late"),
     "a site before its time": derived(("ZADD", "{}ring", START_MS, 5), found="ring.early"),
+    "an agenda lost": derived(
+        ("ZADD", "{}jobs:1", LATER, "j"), ("PEXPIRE", "{}jobs:1", 10**8), found="agenda.off"
+    ),
+    "an agenda of nothing": derived(("ZADD", "{}agenda", LATER, 1), ("PEXPIRE", "{}agenda", 10**8), found="agenda.off"),
     "a lease lost": derived(("ZREM", "{}leases", FIRST_BATCH), found="lease.missing"),
     "a lease too many": derived(("ZADD", "{}leases", LATER, PART), found="lease.extra"),
     "a lease of nothing": derived(("ZADD", "{}leases", LATER, "gone"), found="lease.stray"),
@@ -93,6 +97,7 @@ DAMAGE = {
     ),
     "a split of nothing": lasting(("HSET", "{}split:zz", "live", 1), found="split.stray"),
     "a request's balance": lasting(("HINCRBY", "{planned}", "submitted", 1), found="request.balance"),
+    "more plans than URLs": lasting(("HSET", "{planned}", "warming", 99), found="request.plans"),
     "a count below nothing": lasting(
         ("HSET", "{planned}", "refused", -1), found="request.balance request.negative"
     ),

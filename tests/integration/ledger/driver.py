@@ -12,7 +12,7 @@ from conftest import NAMESPACE
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
-from esa_preload.model import LIST_LANE
+from esa_preload.model import LIST_LANE, PLAN_COUNTS
 from esa_preload.scripts import as_text, command, commands
 from esa_preload_worker.ledger import (
     CREATE_JOB,
@@ -149,7 +149,7 @@ class LedgerDriver:
     async def counts(self, request_id: str) -> dict[str, int]:
         """Return what a request's status shows, zeros left out."""
         status = await self.producers.status(request_id)
-        shown = {name: getattr(status, name) for name in COUNTS}
+        shown = {name: getattr(status, name) for name in (*COUNTS, *PLAN_COUNTS)}
         return {name: count for name, count in shown.items() if count}
 
 

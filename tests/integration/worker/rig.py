@@ -88,8 +88,8 @@ class Between:
     """Stands between the submitter and ESA: fails calls before they are made, or after, when ESA has done what they ask."""
 
     esa: EsaClient
-    before: dict[str, deque[EsaError]] = field(default_factory=lambda: defaultdict(deque))
-    after: dict[str, deque[EsaError]] = field(default_factory=lambda: defaultdict(deque))
+    before: dict[str, deque[Exception]] = field(default_factory=lambda: defaultdict(deque))
+    after: dict[str, deque[Exception]] = field(default_factory=lambda: defaultdict(deque))
     hold: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
     refuse: Callable[[Sequence[str]], EsaError | None] = lambda _: None
     calls: list[str] = field(default_factory=list[str])

@@ -81,7 +81,7 @@ async def test_refused_urls_end_with_their_reason_and_the_others_go(worker: Rig,
 
 async def test_an_unreadable_list_leaves_the_batch_unknown(worker: Rig) -> None:
     """Some were refused and nobody can tell which: all of the batch end as unknown, and what was taken is planned."""
-    worker.between.before["read_failed_file"].append(FailedFileError("away"))  # type: ignore[arg-type]
+    worker.between.before["read_failed_file"].append(FailedFileError("away"))
     status = await worker.work(await worker.enqueue([*urls_of(2), "https://www.example.net/"]))
     assert (status.unknown, status.submitted) == (3, 0)
     assert {failure.reason for failure in await worker.client.failures(SITE)} == {"list_unreadable"}

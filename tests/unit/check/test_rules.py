@@ -88,6 +88,8 @@ def site(**changes: Any) -> SiteFacts:
         batches=(batch(),),
         parts=(),
         splits=(),
+        visit=None,
+        agenda=None,
     )
     return replace(facts, **changes)
 
@@ -262,6 +264,7 @@ def test_a_request_that_agrees_is_left_alone(facts: RequestFacts) -> None:
     [
         (request(counts={"accepted": 6}), {"request.balance"}),
         (request(counts={"refused": -1, "submitted": 3}), {"request.negative"}),
+        (request(counts={"warming": 1, "finished": 2}), {"request.plans"}),
         (request(ended="expired"), {"request.ended"}),
         (request(chunks=2), {"request.chunks"}),
         (request(ttl=5), {"request.ttl"}),

@@ -37,7 +37,13 @@ CONTRACT = {
     "redis_up": set[str](),
     "build_info": {"version"},
 }
-BESIDE = {"urls_unknown": {"site"}}
+BESIDE = {
+    "urls_unknown": {"site"},
+    "jobs_deleted": {"site"},
+    "plans_ended": {"outcome"},
+    "site_jobs": {"site"},
+    "site_job_cap": {"site"},
+}
 """Ours, beside those of the contract."""
 
 
@@ -47,13 +53,23 @@ def full() -> Metrics:
     metrics.observe_call(CREATE_JOB, "ok", 0.1)
     metrics.urls_submitted.labels("1").inc()
     metrics.urls_refused.labels("1", "invalid_url").inc()
-    for counter in (metrics.urls_expired, metrics.urls_unknown, metrics.tasks_submitted):
+    metrics.plans_ended.labels("finished").inc()
+    for counter in (
+        metrics.urls_expired,
+        metrics.urls_unknown,
+        metrics.tasks_submitted,
+        metrics.jobs_deleted,
+    ):
         counter.labels("1").inc()
     metrics.batches.labels("submitted").inc()
     metrics.throttled.labels(CREATE_JOB).inc()
     metrics.reconciled.labels("adopted").inc()
     rates = {CREATE_JOB: OperationRate(rate=5, cooldown_s=1.5)}
-    sites = [SiteFigures(site_id=1, accepted=3, merged=1, pending=2, oldest_pending_s=4, blocked="signature")]
+    sites = [
+        SiteFigures(
+            site_id=1, accepted=3, merged=1, pending=2, oldest_pending_s=4, blocked="signature", job_cap=9
+        )
+    ]
     metrics.show(Snapshot(redis_up=True, sites=sites, rates=rates, in_flight_batches=2))
     return metrics
 

@@ -433,6 +433,8 @@ def _site_facts(site: str, raw: dict[str, Any]) -> SiteFacts:
             )
             for split in _array(raw["splits"])
         ),
+        visit=_number(raw["visit"]),
+        agenda=_number(raw["agenda"]),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from esa_preload.ledger import RECORD_VERSION
-from esa_preload.model import LIST_LANE
+from esa_preload.model import LIST_LANE, PLAN_COUNTS
 from esa_preload_worker.check.model import Violation
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ WAKE_LATE_MS = 2_000
 """How much later than what is due the wake-up may be: sweeps come once a second."""
 
 ENDS = ("submitted", "refused", "expired", "cancelled", "unknown")
-COUNTS = ("accepted", "merged", "duplicates", "pending", "in_flight", *ENDS)
+COUNTS = ("accepted", "merged", "duplicates", "pending", "in_flight", *ENDS, *PLAN_COUNTS)
 _WAITING_STATES = ("ready", "held")
 """Of batches that nobody works at: they hold no lease and no place among the site's batches."""
 
@@ -97,7 +97,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteFacts:
-    """All of a site that must agree, at one instant."""
+    """All of a site that must agree, at one instant. ``visit``: when to look at the first of its jobs; ``agenda``: what stands there."""
 
     site: str
     now: float
@@ -114,6 +114,8 @@ class SiteFacts:
     batches: tuple[BatchFacts, ...]
     parts: tuple[str, ...]
     splits: tuple[SplitFacts, ...]
+    visit: float | None
+    agenda: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +213,13 @@ def judge_site(prefix: str, facts: SiteFacts) -> list[Violation]:
         _judge_lane(judge, facts, lane)
     _judge_batches(judge, facts)
     _judge_ring(judge, facts)
+    if facts.visit != facts.agenda:
+        judge.find(
+            "agenda.off",
+            "agenda",
+            f"{facts.agenda} for site {facts.site}",
+            f"{facts.visit}: the first of its jobs",
+        )
     return judge.violations
 
 
@@ -370,6 +379,10 @@ def _judge_counts(judge: _Judge, key: str, facts: RequestFacts) -> None:
             f"{parts}: the sum of its states",
             repairable=False,
         )
+    if sum(counts[name] for name in PLAN_COUNTS) > counts["submitted"]:
+        found = ", ".join(f"{name} {counts[name]}" for name in PLAN_COUNTS)
+        expected = f"{counts['submitted']} in all, at most: its submitted URLs"
+        judge.find("request.plans", key, found, expected, repairable=False)
     for name in COUNTS:
         if counts[name] < 0:
             judge.find("request.negative", key, f"{name} {counts[name]}", "0 or more", repairable=False)

@@ -3,7 +3,7 @@
 -- Returns: JSON, an array with an object a request: its fields (null where there is none), the TTLs of its three keys
 -- (-1 none, -2 no key), its chunks, its scores in `open` and `expiring`, and what its id points to. O(requests).
 local FIELDS = { 'v', 'id', 'site', 'lane', 'expires_at', 'sealed', 'ended', 'done_at', 'lists', 'accepted', 'merged',
-  'duplicates', 'pending', 'in_flight', 'submitted', 'refused', 'expired', 'cancelled', 'unknown' }
+  'duplicates', 'pending', 'in_flight', 'submitted', 'refused', 'expired', 'cancelled', 'unknown', 'warming', 'finished', 'failed' }
 local out = {}
 for i = 2, #ARGV do
   local n = ARGV[i]

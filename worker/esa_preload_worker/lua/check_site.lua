@@ -6,7 +6,7 @@
 local site, lanes_found = ARGV[2], tonumber(ARGV[3])
 local FIRST = 4
 local FIELDS = { 'v', 'accepted', 'merged', 'pending', 'in_flight', 'batches', 'submitted', 'refused', 'expired', 'cancelled',
-  'unknown', 'paused', 'wait_until', 'blocked_code' }
+  'unknown', 'paused', 'wait_until', 'blocked_code', 'job_cap', 'job_cap_until' }
 
 local function record(key, fields)
   local values, found = call('HMGET', P .. key, unpack(fields)), {}
@@ -59,10 +59,18 @@ for _, root in ipairs(some_roots) do -- whoever is held has a sibling that is no
   splits[#splits + 1] = split
 end
 
+-- A site whose jobs are capped has no more batches at work than places; near its cap its lanes wait to fill, or for their age.
+local slots, quiet_ms, state = setting('site_concurrency'), setting('batch_quiet_ms'), record('site:' .. site, FIELDS)
+if state.job_cap ~= cjson.null and tonumber(state.job_cap_until) > now then
+  slots = math.min(slots, math.max(1, tonumber(state.job_cap) - call('ZCARD', P .. 'jobs:' .. site)))
+end
+if call('ZSCORE', P .. 'short', site) then quiet_ms = setting('batch_max_age_ms') end
+
 return cjson.encode({
-  now = text(now), site = record('site:' .. site, FIELDS), exists = call('EXISTS', P .. 'site:' .. site),
+  now = text(now), site = state, exists = call('EXISTS', P .. 'site:' .. site),
   is_listed = call('ZSCORE', P .. 'sites', site) and 1 or 0, ring = score('ring', site),
-  slots = setting('site_concurrency'), batch_max_urls = batch_max_urls(), batch_max_bytes = setting('batch_max_bytes'),
-  batch_max_age_ms = setting('batch_max_age_ms'), batch_quiet_ms = setting('batch_quiet_ms'), lease_ms = setting('lease_ms'),
+  slots = slots, batch_max_urls = batch_max_urls(), batch_max_bytes = setting('batch_max_bytes'),
+  batch_max_age_ms = setting('batch_max_age_ms'), batch_quiet_ms = quiet_ms, lease_ms = setting('lease_ms'),
+  visit = call('ZRANGE', P .. 'jobs:' .. site, 0, 0, 'WITHSCORES')[2] or cjson.null, agenda = score('agenda', site),
   lanes = lanes, batches = batches, parts = parts, splits = splits,
 })

@@ -8,6 +8,7 @@
 local SHORT = 0.8              -- from this part of its cap on a site's lanes wait to fill, and its jobs are looked at first
 local JOB_CAP_MS = 60000       -- a site that holds as many jobs as it may tries once a minute, or when one was deleted
 local JOB_CAP_TTL_MS = 86400000 -- a cap is forgotten a day after ESA last said so: jobs of others may have gone
+local STARTS_MS = 1000          -- a plan that starts sooner has started: clocks differ a little
 local PLANS_LISTED = 'ListScheduledPreloadExecutions'
 local GROWTH = 0.1             -- more were taken than we thought: the cap is so much higher, until ESA says otherwise
 
@@ -86,7 +87,7 @@ end
 
 -- A job was settled: it goes on record. `sent_at`: of its Create. Returns whether the site now holds as many as it may.
 local function put_on_record(site, job, facts, owners, urls, sent_at)
-  local state = facts.unplanned and 'unplanned' or facts.starts > now and 'waiting' or 'warming'
+  local state = facts.unplanned and 'unplanned' or facts.starts > now + STARTS_MS and 'waiting' or 'warming'
   local at = facts.unplanned and now + JOB_CAP_MS or math.max(state == 'waiting' and facts.starts or facts.done, now + setting('list_lag_ms'))
   call('HSET', P .. 'job:' .. job, 'v', VERSION, 'site', site, 'batch', facts.batch, 'plan', facts.plan or '', 'urls', urls,
     'owners', owners, 'state', state, 'starts_at', text(facts.starts or now), 'done_at', text(facts.done or now), 'looks', 0)

@@ -134,6 +134,16 @@ for field, right in pairs({ pending = pending, in_flight = in_flight, batches = 
 end
 if call('EXISTS', site_key) == 1 and call('ZADD', P .. 'sites', 'NX', text(now), site) == 1 then did('put site %s into sites', site) end
 
+local visit, planned = call('ZRANGE', P .. 'jobs:' .. site, 0, 0, 'WITHSCORES')[2], call('ZSCORE', P .. 'agenda', site)
+if visit and visit ~= planned then
+  call('ZADD', P .. 'agenda', visit, site)
+  call('PEXPIRE', P .. 'agenda', string.format('%.0f', tonumber(visit) - now + setting('request_ttl_ms')))
+  did('put site %s into the agenda', site)
+elseif planned and not visit then
+  call('ZREM', P .. 'agenda', site)
+  did('took site %s out of the agenda', site)
+end
+
 local was = call('ZSCORE', P .. 'ring', site)
 local due = rearm_site(site, false)
 local is = call('ZSCORE', P .. 'ring', site)
