@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 from esa_preload_worker.decisions import call_of
@@ -11,8 +12,9 @@ from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, Call, LostClaim
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
     from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from esa_preload_worker.ledger import Batch, Turn, WorkerLedger
 
@@ -108,17 +110,8 @@ class Turns:
 
     def each(self, operation: str) -> Callable[[], AbstractAsyncContextManager[None]]:
         """Return what waits for the turn of one of several calls of *operation*, which is made inside; raises as ``wait``."""
-        stay_ms = STAY_MS
-
-        @contextlib.asynccontextmanager
-        async def turn() -> AsyncGenerator[None]:
-            nonlocal stay_ms
-            await self.wait(operation, stay_ms=stay_ms)
-            stay_ms = MORE_STAY_MS
-            with self.call(operation):
-                yield
-
-        return turn
+        stays_ms = itertools.chain((STAY_MS,), itertools.repeat(MORE_STAY_MS))
+        return lambda: _OneOfSeveral(self, operation, next(stays_ms))
 
     def drain(self) -> tuple[Call, ...]:
         """Return what is to be reported, once; turns that were not used are over."""
@@ -138,3 +131,22 @@ class Turns:
     def take_back(self, calls: tuple[Call, ...]) -> None:
         """Keep drained *calls* for later: nobody reported them."""
         self._ended[:0] = calls
+
+
+class _OneOfSeveral:
+    """A turn, and the call that is made inside. No generator: who is struck while it waits unwinds as from any coroutine."""
+
+    def __init__(self, turns: Turns, operation: str, stay_ms: int) -> None:
+        self._turns = turns
+        self._operation = operation
+        self._stay_ms = stay_ms
+        self._call = turns.call(operation)
+
+    async def __aenter__(self) -> None:
+        await self._turns.wait(self._operation, stay_ms=self._stay_ms)
+        self._call.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._call.__exit__(kind, error, trace)
