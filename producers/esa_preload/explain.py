@@ -23,7 +23,7 @@ _WAITS: dict[str, tuple[ReasonCode, str, str]] = {
     "job_cap": (
         "job_cap",
         "the site holds as many jobs as ESA allows",
-        "delete finished jobs in ESA's console, then `esa-preload resume {site}`",
+        "ours are deleted by themselves, JOB_RETENTION after their plans; or delete others in ESA's console, then `esa-preload resume {site}`",
     ),
     "busy": ("site_busy", "ESA is busy with this site", ""),
 }

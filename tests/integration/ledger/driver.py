@@ -185,7 +185,7 @@ class Snapshot:
     ttl_ms: dict[str, int] = field(default_factory=dict[str, int])
 
     def under(
-        self, kind: Literal["urls", "band", "lanes", "batch", "request", "held", "parts", "site"]
+        self, kind: Literal["urls", "band", "lanes", "batch", "request", "held", "parts", "site", "job"]
     ) -> list[str]:
         """Return what follows ``<kind>:`` in the names of the keys of that kind."""
         start = f"{KEYS.prefix}{kind}:"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from esa_preload.errors import QueueFullError, RequestConflictError
+from esa_preload.model import PLAN_COUNTS
 from esa_preload.scripts import command
 from esa_preload_worker.esa.signing import form_encode
 from esa_preload_worker.ledger import (
     CREATE_JOB,
     Batch,
+    JobState,
     LostClaim,
     Settlement,
     Turn,
     Wait,
+    Watch,
 )
 from integration.ledger.driver import (
     COUNTS,
@@ -513,6 +517,12 @@ class LedgerMachine(RuleBasedStateMachine):
         batch = self.pick_claim(pick)
         known = self.model.batches[batch.batch_id]
         settlement = settlement_of(kind, batch, known, marks)
+        is_followed = bool(known.job_id) and settlement.verdict == "submitted" and marks % 2 == 0
+        if is_followed:
+            done_ms = self.now + 30_000
+            watch = Watch(job_id=known.job_id, plan_id="p", starts_ms=self.now, done_ms=done_ms)
+            settlement = replace(settlement, watch=watch)
+        before = {number: request.counts["submitted"] for number, request in self.model.requests.items()}
         children = (self.driver.new_id(), self.driver.new_id())
         settled = self.run(self.driver.workers.settle(batch, settlement, children=children, roll=roll))
         assert not settled.lost
@@ -520,6 +530,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if settlement.what == "defer":
             self.stale.append(batch)
         self.settled(known, settlement, children)
+        if is_followed:
+            after = {number: request.counts["submitted"] for number, request in self.model.requests.items()}
+            self.model.put_on_record(known.job_id, batch.site_id, Counter(after) - Counter(before))
         if settlement.site_ok:
             self.may_shorten.add(f"site:{batch.site_id}")
         if settlement.planned:
@@ -553,6 +566,23 @@ class LedgerMachine(RuleBasedStateMachine):
                 if known.root:
                     passed = bool(known.job_id) or settlement.verdict == "submitted"
                     self.model.part_ended(known.root, has_passed=passed, now=self.now)
+
+    @rule(
+        state=st.sampled_from(("warming", "finished", "failed")),
+        then=st.sampled_from((0, 30_000, "gone", "left")),
+    )
+    def visit(self, state: JobState, then: int | Literal["gone", "left"]) -> None:
+        """Somebody looks at a job that is due, and says what became of its plan, perhaps twice."""
+        job = self.run(self.driver.workers.visit(token=self.driver.new_id()))
+        if isinstance(job, int):
+            return
+        assert job.job_id in self.model.jobs
+        state = job.state if job.state != "warming" else state
+        assert self.run(self.driver.workers.visited(job, state=state, then=then))
+        self.model.visited(job.job_id, state)
+        if not isinstance(then, int):
+            del self.model.jobs[job.job_id]
+        assert self.run(self.driver.workers.visited(job, state=state, then=then)) == isinstance(then, int)
 
     # --- time and people
 
@@ -752,6 +782,19 @@ def requests_add_up(machine: LedgerMachine, now: Snapshot) -> None:
         assert (number in now.zset_of("expiring")) == expires
 
 
+def jobs_are_on_record(machine: LedgerMachine, now: Snapshot) -> None:
+    """Each job that is followed stands among its site's, and the agenda has the first of them; every key of theirs has a TTL."""
+    jobs = machine.model.jobs
+    assert set(now.under("job")) == set(jobs)
+    for site in machine.model.sites:
+        visits = now.zset_of(f"jobs:{site}")
+        assert set(visits) == {job_id for job_id, job in jobs.items() if job.site == site}
+        assert now.zset_of("agenda").get(str(site)) == min(visits.values(), default=None)
+    for request in machine.model.requests.values():
+        stored = {name: int(now.hash_of(f"request:{request.number}").get(name, 0)) for name in PLAN_COUNTS}
+        assert stored == {name: request.counts[name] for name in PLAN_COUNTS}, request
+
+
 def failures_are_named(machine: LedgerMachine, now: Snapshot) -> None:
     """Each URL that ended as refused, unknown or expired is in its site's failures, once for each such end, and nothing else is."""
     for site in machine.model.sites:
@@ -798,6 +841,7 @@ CHECKS: tuple[Callable[[LedgerMachine, Snapshot], None], ...] = (
     batches_are_where_the_model_has_them,
     sites_add_up,
     requests_add_up,
+    jobs_are_on_record,
     failures_are_named,
     indexes_agree,
     a_wake_up_is_armed,

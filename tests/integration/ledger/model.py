@@ -86,6 +86,15 @@ class LaneState:
     weight: int = 1
 
 
+@dataclass(slots=True)
+class Job:
+    """A job on record: its site, the submitted URLs of each request, and its state."""
+
+    site: int
+    urls: Counter[int]
+    state: str = "warming"
+
+
 class Model:
     """The ledger as it ought to be."""
 
@@ -98,6 +107,7 @@ class Model:
         self.failures: dict[int, list[Failed]] = {}
         self.good_at: Counter[int] = Counter()
         self.lone: dict[Lane, int] = {}
+        self.jobs: dict[str, Job] = {}
 
     def request(self, request_id: str) -> Request | None:
         """Return a request by its id."""
@@ -305,6 +315,20 @@ class Model:
             self.end(batch, ["refused" if is_refused else "pending"])
         del self.splits[root]
         return "refused" if split.has_passed or not split.held else "blocked"
+
+    def put_on_record(self, job_id: str, site: int, urls: Counter[int]) -> None:
+        """A job has its plan, which has started."""
+        self.jobs[job_id] = Job(site, urls)
+        for number, count in urls.items():
+            self.requests[number].counts["warming"] += count
+
+    def visited(self, job_id: str, state: str) -> None:
+        """The plan of a job has come to *state*."""
+        job = self.jobs[job_id]
+        for number, count in job.urls.items():
+            self.requests[number].counts.update({job.state: -count})
+            self.requests[number].counts.update({state: count})
+        job.state = state
 
     def seal_the_done(self) -> None:
         """Check each request's sum."""
