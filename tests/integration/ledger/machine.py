@@ -88,7 +88,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     "batch_max_urls": BATCH_MAX_URLS, "batch_max_bytes": BATCH_MAX_BYTES, "batch_max_age_ms": AGE_MS,
                     "batch_quiet_ms": QUIET_MS, "site_concurrency": SITE_CONCURRENCY, "lease_ms": LEASE_MS,
                     "max_pending_per_site": MAX_PENDING, "max_lanes_per_site": MAX_LANES, "open_ttl_ms": OPEN_MS,
-                    "rate_initial": 20, "rate_max": 100,
+                    "rate_initial": 20, "rate_max": 100, "list_lag_ms": 0,
                 }
             )
         )  # fmt: skip
@@ -517,10 +517,10 @@ class LedgerMachine(RuleBasedStateMachine):
         batch = self.pick_claim(pick)
         known = self.model.batches[batch.batch_id]
         settlement = settlement_of(kind, batch, known, marks)
-        is_followed = bool(known.job_id) and settlement.verdict == "submitted" and marks % 2 == 0
+        is_followed = settlement.what == "end" and settlement.verdict == "submitted"
+        job_id = known.job_id or f"job-{batch.batch_id}"
         if is_followed:
-            done_ms = self.now + 30_000
-            watch = Watch(job_id=known.job_id, plan_id="p", starts_ms=self.now, done_ms=done_ms)
+            watch = Watch(job_id=job_id, plan_id="p", starts_ms=self.now, done_ms=self.now)
             settlement = replace(settlement, watch=watch)
         before = {number: request.counts["submitted"] for number, request in self.model.requests.items()}
         children = (self.driver.new_id(), self.driver.new_id())
@@ -532,7 +532,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.settled(known, settlement, children)
         if is_followed:
             after = {number: request.counts["submitted"] for number, request in self.model.requests.items()}
-            self.model.put_on_record(known.job_id, batch.site_id, Counter(after) - Counter(before))
+            self.model.put_on_record(job_id, batch.site_id, Counter(after) - Counter(before))
         if settlement.site_ok:
             self.may_shorten.add(f"site:{batch.site_id}")
         if settlement.planned:
