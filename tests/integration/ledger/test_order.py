@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload.errors import QueueFullError
+from esa_preload_worker.esa.signing import form_encode
 from esa_preload_worker.ledger import Batch, Wait
 from integration.ledger.driver import KEYS, PUT_BACK, SUBMITTED, LedgerDriver
 
@@ -89,6 +90,41 @@ async def test_without_high_a_tenth_is_kept_for_low(ledger: LedgerDriver, most: 
         taken.update(hosts(batch.urls))
         await ledger.settle(batch)
     assert taken == {"normal": 180, "low": 20}
+
+
+@pytest.mark.parametrize("places", [1, 3, 7])
+async def test_without_high_low_is_not_starved_by_bytes_either(ledger: LedgerDriver, places: int) -> None:
+    """Normal goes before low as high does before both, where bytes fill a batch."""
+    path = f"/{'x' * 90}"
+    await ledger.publish(batch_max_bytes=places * (len(form_encode(urls(1, "normal")[0] + path)) + 6))
+    for band, name in ((LOW, "low"), (NORMAL, "normal")):
+        await ledger.accept([url + path for url in urls(200, name)], band=band)
+    taken: Counter[str] = Counter()
+    while taken.total() < 150:
+        batch = await ledger.take_batch()
+        taken.update(hosts(batch.urls))
+        await ledger.settle(batch)
+        assert taken.total() // 10 - 1 <= taken["low"] <= taken.total() // 10 + 1
+
+
+@pytest.mark.parametrize("places", [1, 3, 8, 25])
+async def test_low_is_not_starved_by_batches_that_are_full_by_their_bytes(
+    ledger: LedgerDriver, places: int
+) -> None:
+    """URLs so long that a batch holds few: still 1 of 10 for the bands below, and of these 1 of 10 for low; high goes first."""
+    path = f"/{'x' * 90}"
+    await ledger.publish(batch_max_bytes=places * (len(form_encode(urls(1, "normal")[0] + path)) + 6))
+    for band, name, count in ((LOW, "low", 10), (NORMAL, "normal", 50), (HIGH, "high", 400)):
+        await ledger.accept([url + path for url in urls(count, name)], band=band)
+    taken: Counter[str] = Counter()
+    while taken.total() < 300:
+        batch = await ledger.take_batch()
+        taken.update(hosts(batch.urls))
+        await ledger.settle(batch)
+        assert len(batch.urls) < 100
+        below = taken["normal"] + taken["low"]
+        assert taken.total() // 10 - places // 10 - 2 <= below <= taken.total() // 10 + 1
+    assert taken["low"] in (2, 3)
 
 
 async def test_a_merge_promotes_and_never_demotes(ledger: LedgerDriver) -> None:

@@ -85,6 +85,7 @@ local function claim(site, lane)
   local most, most_bytes = most_urls(site), setting('batch_max_bytes')
   local lengths, urls, members, counts, touched = {}, {}, {}, {}, {}
   local bytes, is_exact, oldest, raw, gone, full = 0, false, INF, 0, 0, false
+  local given = { [0] = 0, 0, 0 }
   local weight = weight_of(site, lane)
   for b = 0, 2 do lengths[b] = call('LLEN', P .. 'band:' .. id .. ':' .. b) end
 
@@ -135,6 +136,7 @@ local function claim(site, lane)
             if at < oldest then oldest = at end
             for _, owner in ipairs(live) do add(counts, owner, weight) end
             if #live < #found.all then value = in_band .. string.format('%.0f', at) .. ':' .. found.text end
+            given[band] = given[band] + 1
             urls[#urls + 1] = url
             members[#members + 1] = url .. ' ' .. value
             want = want - 1
@@ -145,18 +147,32 @@ local function claim(site, lane)
     end
   end
 
-  -- A tenth of the room is kept for the bands below, while they have something: of small batches, a place now and then.
-  local function kept(field, room, waiting)
+  -- A tenth of the room is kept for the bands below, while they have something: of small batches, a place now and then. Of batches
+  -- that are full by their bytes the bands below get it in the next one, and first.
+  local lane_key, below = P .. 'lane:' .. id, lengths[1] + lengths[2]
+  local tenths = below > 0 and call('HMGET', lane_key, 'tenths', 'tenths_low') or {}
+  local owed, owed_low = tonumber(tenths[1] or 0), tonumber(tenths[2] or 0)
+  local function kept(field, before, room, waiting)
     if waiting == 0 then return 0 end
-    local lane_key = P .. 'lane:' .. id
-    local tenths = tonumber(call('HGET', lane_key, field) or 0) + room
-    call('HSET', lane_key, field, tenths % 10)
-    return math.min(waiting, math.floor(tenths / 10))
+    call('HSET', lane_key, field, (before + room) % 10)
+    return math.min(waiting, math.floor((before + room) / 10))
   end
-  pop(0, most - kept('tenths', most, lengths[1] + lengths[2]))
+  local first = lengths[0] > 0 and math.min(most, math.floor(owed / 10)) or most
+  pop(2, math.min(first, math.floor(owed_low / 10)))
+  if lengths[0] > 0 then
+    pop(1, first - given[2])
+    pop(2, first - given[1] - given[2])
+  end
+  owed, owed_low = math.max(0, owed - 10 * #urls), math.max(0, owed_low - 10 * given[2])
+  pop(0, most - #urls - kept('tenths', owed, most, below))
   local room = most - #urls
-  pop(1, room - kept('tenths_low', room, lengths[2]))
+  pop(1, room - kept('tenths_low', owed_low, room, lengths[2]))
   for _, band in ipairs({ 2, 0, 1 }) do pop(band, most - #urls) end
+  if full and below > 0 then
+    local lower = given[1] + given[2]
+    call('HSET', lane_key, 'tenths', math.max(0, tonumber(tenths[1] or 0) + #urls - 10 * lower),
+      'tenths_low', math.max(0, tonumber(tenths[2] or 0) + lower - 10 * given[2]))
+  end
 
   if raw > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', -raw) end
   account_site(site, { pending = -(#urls * weight + gone) })
