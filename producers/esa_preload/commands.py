@@ -78,7 +78,7 @@ def cli() -> None:
 @click.option(
     "--start", metavar="TIME", help="When ESA begins to fetch, ISO 8601 with time zone; at once unless given."
 )
-@click.option("--end", metavar="TIME", help="When it ends.")
+@click.option("--end", metavar="TIME", help="When it ends, likewise; what is not submitted by then expires.")
 @click.option("--interval", type=click.IntRange(min=1), metavar="S", help="Seconds between two slices.")
 @click.option("--slice", "slice_len", type=click.IntRange(min=1), metavar="N", help="URLs a slice.")
 @click.option("--request-id", metavar="X", help="Repeat the call with the same id to resume it.")

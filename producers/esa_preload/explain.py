@@ -73,7 +73,7 @@ def _explain(
         return "ended", [
             Reason(
                 code="unwanted",
-                text="every request that asked for it was cancelled or has expired; it is dropped soon",
+                text="every request that asked for it was cancelled or has expired, or its plan has ended; it is dropped soon",
             )
         ]
     if pending and pending["is_wanted"]:

@@ -62,8 +62,13 @@ class Plan:
             number = getattr(self, name)
             if number is not None and (type(number) is not int or not 1 <= number <= INT32_MAX):
                 raise InvalidRequestError(f"plan {name} must be a whole number from 1 to {INT32_MAX}")
-        if self.start is not None and self.end is not None and self.end <= self.start:
-            raise InvalidRequestError("plan end must be later than its start")
+        if self.start is not None and self.end is not None:
+            if self.end <= self.start:
+                raise InvalidRequestError("plan end must be later than its start")
+            if _round_up_to_minute_ms(self.end) == _round_up_to_minute_ms(self.start):
+                raise InvalidRequestError(
+                    "plan start and end are rounded up to the minute, and must not be the same then"
+                )
 
     def lane_key(self, now: datetime) -> str:
         """
@@ -240,7 +245,7 @@ class OperationLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A URL that ended as refused, expired or unknown; what expired (reason ``expired``) has no code and no batch."""
+    """A URL that ended as refused, expired or unknown; what expired (reason ``expired``, or ``window_passed``: its plan ended) has no code and no batch."""
 
     url: str
     site_id: int

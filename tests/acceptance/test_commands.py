@@ -186,6 +186,15 @@ async def test_an_operator_holds_and_releases_a_site(env: dict[str, str]) -> Non
             "--start must be an ISO 8601 time",
         ),
         (("enqueue", "--site", SITE, "--start", "2030-01-01T00:00:00", "https://a.example/"), 2, "time zone"),
+        (("enqueue", "--site", SITE, "--end", "2020-01-01T00:00:00Z", "https://a.example/"), 2, "has passed"),
+        (
+            (
+                *("enqueue", "--site", SITE, "https://a.example/"),
+                *("--start", "2030-01-01T00:01:00Z", "--end", "2030-01-01T00:00:00Z"),
+            ),
+            2,
+            "plan end must be later than its start",
+        ),
         (("enqueue", "--site", SITE, "--request-id", "a b", "https://a.example/"), 2, "request_id must be"),
         (("enqueue", "--site", SITE, "--count", "5", "https://a.example/"), 2, "--count goes with --oss-url"),
         (

@@ -55,6 +55,9 @@ REFUSAL_REASONS = (*REASONS.values(), "plan_failed", "too_large", "refused")
 """Every reason for which a URL may end as refused: a closed set, for labels."""
 
 UNKNOWN_REASON = "list_unreadable"
+WINDOW_PASSED = "window_passed"
+"""The reason of a URL that expired because the end of its plan came before its job was planned."""
+
 FAILED_PLAN = "FailedExecutions"
 
 LIST_FAILED_MAX = 1_000
@@ -124,6 +127,35 @@ def order_plan(lane: str, url_count: int, settings: Settings, now: datetime) -> 
         timedelta(seconds=min(needed_s, _PLAN_MAX_S)), max(_LAST - start, timedelta())
     )
     return PlanOrder(start=start, end=end, interval_s=interval_s, slice_len=slice_len)
+
+
+def has_window_passed(batch: Batch, now_ms: int) -> bool:
+    """Tell whether the plan of *batch* has ended: nothing of it would ever be fetched."""
+    end = Plan.from_lane_key(batch.lane).end
+    return end is not None and end <= moment(now_ms)
+
+
+def too_late() -> Settlement:
+    """Return what becomes of a batch whose window passed while there was no job: its URLs end as expired, nothing is sent."""
+    return Settlement(what="end", outcome="expired", verdict="expired", reason=WINDOW_PASSED)
+
+
+def too_late_to_plan(judged: Settlement) -> Settlement:
+    """Return what becomes of one with a job: what ESA had taken expires, the rest ends as *judged*; the caller deletes the job."""
+    late = replace(
+        judged,
+        outcome="expired",
+        verdict="expired",
+        reason=WINDOW_PASSED,
+        code="",
+        site_ok=False,
+        planned=False,
+    )
+    if judged.list_ends is None:
+        return late
+    refused = judged.list_ends.get("refused", 0)
+    ends = {"expired": judged.list_ends.get("submitted", 0)} | ({"refused": refused} if refused else {})
+    return replace(late, list_ends=ends)
 
 
 def moment(at_ms: int) -> datetime:

@@ -61,7 +61,7 @@ _CANNOT_TELL = re.compile(r"unknown command|appendonly is disabled|no permission
 """What WAITAOF answers where it is no use asking: too old a server, no append-only file, or no right to ask."""
 
 BatchState = Literal["sent", "uncertain", "created"]
-Verdict = Literal["submitted", "refused", "unknown", "pending"]
+Verdict = Literal["submitted", "refused", "unknown", "expired", "pending"]
 CallOutcome = Literal["ok", "throttled", "answered", "not_sent", "unknown"]
 """``ok``: ESA dealt with it; ``answered``: otherwise, which says nothing about the rate; ``not_sent``: the endpoint could not be
 reached; ``unknown``: no answer, or the call was not made after all."""

@@ -43,6 +43,8 @@ def report(
         _count_refusals(metrics, site, settlement, refused)
     if unknown := counts.get("unknown", 0):
         metrics.urls_unknown.labels(site).inc(unknown)
+    if expired := counts.get("expired", 0):
+        metrics.urls_expired.labels(site).inc(expired)
     if submission.job and settlement.outcome in SUBMITTED:
         metrics.tasks_submitted.labels(site).inc(submission.job.task_submitted)
     throttled = [call.operation for call in settlement.calls if call.outcome == "throttled"]
@@ -105,7 +107,7 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         )
     elif settlement.outcome == "uncertain":
         log.warning("batch.uncertain", state=settlement.state, **facts)
-    elif settled.counts.get("refused"):
+    elif settled.counts.get("refused") or settlement.outcome == "expired":
         log.warning("batch.refused", reason=settlement.reason, ended=dict(settled.counts), **facts)
     elif settlement.outcome == "not_sent":
         log.warning("batch.requeued", outcome=settlement.outcome, **facts)

@@ -169,6 +169,7 @@ class Submitter:
         if batch.state == "created":
             return _Found(job=_read_job(batch.job, batch, self.job_name(batch)))
         if batch.state == "sent":
+            self._require_window(batch, now_ms)
             if now_ms() - batch.sent_ms > decisions.NOTE_HOLDS_MS:
                 await turns.wait(CREATE_JOB, batch)  # it stood still: note anew that it is being sent
             self._leases.check(batch)
@@ -177,9 +178,15 @@ class Submitter:
             return _Found(job=jobs[0], reconciled="adopted", strays=jobs[1:])
         if not_known := decisions.not_found(batch, now_ms=batch.now_ms, timing=self._timing):
             raise _Ends(not_known)
+        self._require_window(batch, now_ms)
         await turns.wait(CREATE_JOB, batch)
         self._leases.check(batch)
         return _Found(job=await self._create(batch, turns), reconciled="recreated")
+
+    @staticmethod
+    def _require_window(batch: Batch, now_ms: Callable[[], int]) -> None:
+        if decisions.has_window_passed(batch, now_ms()):
+            raise _Ends(decisions.too_late())
 
     async def _look_up(self, batch: Batch, turns: Turns, now_ms: Callable[[], int]) -> tuple[Job, ...]:
         esa_ms = self._esa.esa_ms
@@ -290,6 +297,9 @@ class Submitter:
                 before_ms = int(batch.job.get("plan_sent_ms", 0))
                 if later := decisions.no_plan_listed(before_ms, now_ms=batch.now_ms, timing=self._timing):
                     return replace(submission, settlement=later)
+            if decisions.has_window_passed(batch, now_ms()):
+                late = decisions.too_late_to_plan(submission.settlement)
+                return await self._drop_unplanned(batch, turns, replace(submission, settlement=late))
             if batch.state == "created" or wait_ms:
                 await turns.wait(CREATE_PLANS, first_wait_ms=wait_ms)
                 noted_ms = 0

@@ -93,7 +93,7 @@ if url ~= '' then
     if value then
       local band, at, owners = parse_value(value)
       local _, commas = string.gsub(owners, ',', '')
-      pending = { band = tonumber(band), at = at, owners = commas + 1, is_wanted = is_wanted(owners),
+      pending = { band = tonumber(band), at = at, owners = commas + 1, is_wanted = window_end(name) > now and is_wanted(owners),
         ahead = ahead_of(site .. ':' .. name, tonumber(band), at) }
       if pending.is_wanted then
         lane_name = name
@@ -103,7 +103,7 @@ if url ~= '' then
   end
 elseif owner and (request.pending > 0 or (request.lists > 0 and call('EXISTS', P .. 'urls:' .. site .. ':' .. request.lane) == 1)) then
   lane_name = request.lane
-  pending = { band = request.band, at = request.created_at, owners = 1, is_wanted = true,
+  pending = { band = request.band, at = request.created_at, owners = 1, is_wanted = window_end(lane_name) > now,
     ahead = ahead_of(site .. ':' .. lane_name, request.band, request.created_at) }
 end
 

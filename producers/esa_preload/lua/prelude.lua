@@ -9,7 +9,7 @@
 --   ring                zset    site -> ms from which it may be claimed: served sites go to the back
 --   lanes:<s>           zset    lane -> ms at which it falls due
 --   lane:<s>:<l>        hash    newest, bytes, floor, oldest, and weight of a lane that is one list in OSS
---   dropping            zset    '<s>:<l>' of lanes with URLs that nobody wants any more -> ms of the last walk
+--   dropping            zset    '<s>:<l>' of lanes with URLs that nobody wants any more -> ms of the last walk; with an end -> that end
 --   urls:<s>:<l>        hash    url -> '<band><accepted ms>:<owner>[,<owner>...]'
 --   band:<s>:<l>:<b>    list    urls, oldest first; an entry whose url is gone or moved to another band is stale
 --   request:<n>         hash    a request and its counts; request-id:<id> -> n; chunks:<n> hash number -> result
@@ -97,6 +97,11 @@ local function is_list(lane)
   return string.sub(lane, 1, 4) == 'oss:'
 end
 
+-- When the window of a lane's plan ends: '<start>,<end>,<interval>,<slice>'.
+local function window_end(lane)
+  return tonumber(string.match(lane, '^[^,]*,(%d+),[^,]*,[^,]*$') or INF)
+end
+
 local function weight_of(site, lane)
   return is_list(lane) and tonumber(call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'weight') or 0) or 1
 end
@@ -137,6 +142,7 @@ end
 local function forget_lane(site, lane)
   local id = site .. ':' .. lane
   call('ZREM', P .. 'lanes:' .. site, lane)
+  call('ZREM', P .. 'dropping', id)
   call('UNLINK', P .. 'lane:' .. id, P .. 'band:' .. id .. ':0', P .. 'band:' .. id .. ':1', P .. 'band:' .. id .. ':2')
 end
 
@@ -151,13 +157,14 @@ local function read_lane(site, lane)
 end
 
 -- When a lane falls due, and why then: 'list' (in OSS: always), 'full', 'bytes', 'age', 'quiet', or 'short' (by its age alone, on a site
--- that holds most of the jobs it may). Changes nothing.
+-- that holds most of the jobs it may). A window that ends soon makes it old: no URL misses it by waiting for more. Changes nothing.
 local function lane_turn(lane)
   if is_list(lane.name) then return now, 'list' end
   if lane.count >= batch_max_urls() then return now, 'full' end
   if lane.bytes >= setting('batch_max_bytes') then return now, 'bytes' end
   local oldest = math.min(lane.oldest, lane.floor)
-  local old, quiet = oldest + setting('batch_max_age_ms'), (lane.newest or oldest) + setting('batch_quiet_ms')
+  local most = setting('batch_max_age_ms')
+  local old, quiet = math.min(oldest + most, window_end(lane.name) - most), (lane.newest or oldest) + setting('batch_quiet_ms')
   if old <= quiet then return old, 'age' end
   if lane.is_short then return old, 'short' end
   return quiet, 'quiet'
@@ -171,6 +178,8 @@ local function rearm_lane(site, name, served)
   if lane.oldest == INF then lane.oldest = lane.floor end
   call('HSET', P .. 'lane:' .. site .. ':' .. name, 'oldest', text(lane.oldest))
   set_due(P .. 'lanes:' .. site, name, lane_turn(lane), served)
+  local ends = window_end(name)
+  if ends < INF then call('ZADD', P .. 'dropping', 'NX', text(ends), site .. ':' .. name) end
 end
 
 -- When a site may be claimed, why then, and by which lane: 'parts' (of split batches, before its lanes), 'lane' or 'waits' (its
@@ -259,7 +268,7 @@ end
 -- A lane holds URLs that perhaps nobody wants any more: sweeps walk over it, from its start once more when they are at it already.
 local function note_unwanted(site, lane)
   local id = site .. ':' .. lane
-  call('ZADD', P .. 'dropping', 'NX', text(now), id)
+  call('ZADD', P .. 'dropping', 'LT', text(now), id)
   if call('HEXISTS', P .. 'lane:' .. id, 'drop_cursor') == 1 then call('HSET', P .. 'lane:' .. id, 'drop_again', 1) end
 end
 
@@ -333,12 +342,27 @@ local function note_failure(site, lane, url, state, reason, code, batch)
   call('PEXPIRE', key, string.format('%.0f', setting('request_ttl_ms')))
 end
 
--- A URL that nobody wants any more has left its lane: add to `sums` how its work ended.
+-- A URL that nobody wants any more, or whose window has passed, has left its lane: add to `sums` how its work ended. Who still wanted it
+-- is told by account_passed.
+local passed = {}
 local function drop(site, lane, url, owners, weight, sums)
-  local how = read_owners(owners).how
+  local found = read_owners(owners)
+  local how, reason = found.how, found.how
+  if #found.live > 0 then
+    how, reason = 'expired', 'window_passed'
+    for _, owner in ipairs(found.live) do add(passed, owner, weight) end
+  end
   add(sums, how, weight)
   if is_list(lane) then account(owners, { lists = -1 }) end
-  if how == 'expired' then note_failure(site, lane, url, how, how, '', '') end
+  if how == 'expired' then note_failure(site, lane, url, how, reason, '', '') end
+end
+
+local function account_passed(site)
+  for owner, n in pairs(passed) do
+    account(owner, { pending = -n, expired = n })
+    call('HINCRBY', P .. 'meta', 'expired:' .. site, n) -- the next sweep reports them
+  end
+  passed = {}
 end
 
 local function readable(version, what)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from esa_preload.explain import explain
 from esa_preload_worker.ledger import Batch
+from integration.ledger.model import window_end
 
 if TYPE_CHECKING:
     from esa_preload.explanation import Explanation
     from esa_preload_worker.ledger import Wait
     from integration.ledger.driver import LedgerDriver
     from integration.ledger.machine import LedgerMachine
-    from integration.ledger.model import Entry
+    from integration.ledger.model import Entry, Lane
 
 _IN_FRONT = {"due", "behind_lanes", "behind_urls", "behind_sites", "in_flight"}
 _PROBED = {"site_blocked", "account_blocked"}
@@ -37,7 +38,11 @@ def is_held(found: Explanation) -> bool:
 def explain_sites(machine: LedgerMachine) -> dict[int, Explanation]:
     """Explain each site of which every pending URL is wanted: a claim may find the others gone."""
     lanes = machine.model.lanes.items()
-    unwanted = {site for (site, _), lane in lanes if any(is_unwanted(machine, e) for e in lane.urls.values())}
+    unwanted = {
+        where[0]
+        for where, lane in lanes
+        if any(is_unwanted(machine, where, entry) for entry in lane.urls.values())
+    }
     return {
         site: machine.run(explain_site(machine.driver, site))
         for site in machine.model.sites
@@ -54,8 +59,10 @@ def agrees(said: dict[int, Explanation], taken: Batch | Wait | None) -> None:
         assert not is_held(found), f"{taken} was given out, but explain said {found}"
 
 
-def is_unwanted(machine: LedgerMachine, entry: Entry) -> bool:
-    """Tell whether nobody wants a URL any more, also where nobody has noticed yet."""
+def is_unwanted(machine: LedgerMachine, where: Lane, entry: Entry) -> bool:
+    """Tell whether nobody wants a URL any more, or its plan has ended, also where nobody has noticed yet."""
+    if window_end(where[1]) <= machine.now:
+        return True
     owners = [machine.model.requests[number] for number in entry.owners]
     return all(
         owner.ended or (owner.expires_at and owner.expires_at <= machine.now and not owner.is_done)
@@ -67,14 +74,16 @@ def url_is_where_it_is_said(machine: LedgerMachine, site: int, url: str) -> None
     """Pending while somebody wants it there; else in its batch; else dropped soon, or not there."""
     found = machine.run(explain_site(machine.driver, site, url))
     lanes = [
-        lane.urls[url] for (of, _), lane in machine.model.lanes.items() if of == site and url in lane.urls
+        (where, lane.urls[url])
+        for where, lane in machine.model.lanes.items()
+        if where[0] == site and url in lane.urls
     ]
     batches = [
         batch.state
         for batch in machine.model.batches.values()
         if batch.where[0] == site and any(each == url for each, _ in batch.entries)
     ]
-    if any(not is_unwanted(machine, entry) for entry in lanes):
+    if any(not is_unwanted(machine, where, entry) for where, entry in lanes):
         assert found.state == "pending"
     elif batches:
         assert found.state == "in_flight"

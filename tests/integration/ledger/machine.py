@@ -37,14 +37,14 @@ from integration.ledger.driver import (
     is_lost,
 )
 from integration.ledger.explained import agrees, explain_sites, url_is_where_it_is_said
-from integration.ledger.model import Claimed, Lane, Model, Request, Split
+from integration.ledger.model import Claimed, Lane, Model, Request, Split, window_end
 from integration.ledger.outcomes import KINDS, settlement_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SITES = (1, 2)
-LANES = ("", "1700003600000,,,")
+LANES = ("", "1700003600000,,,", ",1700000090000,,")
 BATCH_MAX_URLS, BATCH_MAX_BYTES = 4, 330
 AGE_MS, QUIET_MS, LEASE_MS, OPEN_MS = 20_000, 5_000, 10_000, 60_000
 SITE_CONCURRENCY, MAX_PENDING, MAX_LANES = 2, 40, 2
@@ -381,6 +381,7 @@ class LedgerMachine(RuleBasedStateMachine):
         left_of_quota = int(self.before.hash_of(f"site:{taken.site_id}").get("quota_batch", BATCH_MAX_URLS))
         most = min(BATCH_MAX_URLS, left_of_quota)
         assert len(taken.urls) <= most
+        assert window_end(where[1]) > self.now, "sent after the end of its plan"
         size = len(form_encode("\n".join(taken.urls)))
         assert size <= BATCH_MAX_BYTES or len(taken.urls) == 1
         # While a smaller batch was learnt the lane may have been full; it keeps its turn when that is forgotten.
@@ -390,7 +391,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if size + 3 * max(map(len, URLS)) + 3 <= BATCH_MAX_BYTES and len(taken.urls) < min(
             most, self.most_urls()
         ):
-            assert all(map(self.model.is_dead, left.values())), "the batch had room left"
+            over = [self.model.is_over(where, entry, self.now) for entry in left.values()]
+            assert all(over), "the batch had room left"
 
     def most_urls(self) -> int:
         """Return how many URLs a batch may hold now."""
@@ -404,7 +406,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for where, lane in list(self.model.lanes.items()):
             there = after.hash_of(f"urls:{where[0]}:{where[1]}")
             for url in [url for url in lane.urls if url not in there]:
-                self.model.drop_dead(where, url)
+                self.model.drop_dead(where, url, self.now)
 
     def is_due(self, where: Lane, *, full: int | None = None) -> bool:
         """Tell by the rules whether a lane is due: it is *full*, old or quiet."""
@@ -414,7 +416,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return True
         oldest = min(entry.at for entry in lane.urls.values())
         newest = oldest if lane.newest is None else lane.newest
-        return min(oldest + AGE_MS, newest + QUIET_MS) <= self.now
+        return min(oldest + AGE_MS, window_end(where[1]) - AGE_MS, newest + QUIET_MS) <= self.now
 
     def claimable(self) -> list[Any]:
         """
@@ -605,7 +607,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 request.sealed = True
         self.meet_the_dead()
         for where, lane in self.model.lanes.items():
-            assert not any(map(self.model.is_dead, lane.urls.values())), f"{where} keeps what nobody wants"
+            over = [self.model.is_over(where, entry, self.now) for entry in lane.urls.values()]
+            assert not any(over), f"{where} keeps what nobody wants"
 
     @precondition(lambda self: self.model.sites)
     @rule(pick=picks, what=st.sampled_from(("pause", "resume", "resume", "account")))
@@ -801,7 +804,8 @@ def failures_are_named(machine: LedgerMachine, now: Snapshot) -> None:
         stored = now.streams.get(KEYS.failures(site), [])
         shown = [(entry["url"], entry["state"], entry["lane"], entry["batch"]) for entry in stored]
         assert Counter(shown) == Counter(machine.model.failures.get(site, []))
-        assert all(entry["reason"] == "expired" for entry in stored if entry["state"] == "expired")
+        whys = {entry["reason"] for entry in stored if entry["state"] == "expired"}
+        assert whys <= {"expired", "window_passed"}
         assert not stored or now.ttl_ms[KEYS.failures(site)] > 0
 
 
@@ -813,6 +817,8 @@ def indexes_agree(machine: LedgerMachine, now: Snapshot) -> None:
         for lane, state in lanes.items():
             due = now.zset_of(f"lanes:{site}")[lane]
             assert due <= min(entry.at for entry in state.urls.values()) + AGE_MS or due < machine.now + 1
+            if (ends := window_end(lane)) < float("inf"):
+                assert now.zset_of("dropping")[f"{site}:{lane}"] <= max(ends, machine.now)
             raw = sum(map(len, state.urls))
             assert int(now.hash_of(f"lane:{site}:{lane}").get("bytes", 0)) == raw
         record = now.hash_of(f"site:{site}")

@@ -95,6 +95,12 @@ class Job:
     state: str = "warming"
 
 
+def window_end(lane: str) -> float:
+    """Return when the plan of a lane ends."""
+    _, *rest = lane.split(",")
+    return float(rest[0]) if rest and rest[0] else float("inf")
+
+
 class Model:
     """The ledger as it ought to be."""
 
@@ -163,12 +169,15 @@ class Model:
         request.ended, request.sealed = how, True
         return pending
 
-    def drop_dead(self, where: Lane, url: str) -> None:
-        """A claim met a URL that nobody wants any more."""
+    def drop_dead(self, where: Lane, url: str, now: int) -> None:
+        """A claim met a URL that nobody wants any more, or whose window has passed."""
         lane = self.lanes[where]
         entry = lane.urls.pop(url)
-        assert self.is_dead(entry), f"{url} is lost: somebody wants it"
-        how = self.how_ended(entry)
+        assert self.is_over(where, entry, now), f"{url} is lost: somebody wants it"
+        how = self.how_ended(entry) if self.is_dead(entry) else "expired"
+        for owner in entry.owners:
+            if not self.requests[owner].ended:
+                self.requests[owner].counts.update(pending=-lane.weight, expired=lane.weight)
         self.sites[where[0]]["pending"] -= lane.weight
         self.sites[where[0]][how] += lane.weight
         if how == "expired":
@@ -176,6 +185,10 @@ class Model:
         if is_list(where[1]):
             self.requests[entry.owners[-1]].lists = 0
         self.forget_if_empty(where)
+
+    def is_over(self, where: Lane, entry: Entry, now: float) -> bool:
+        """Tell whether a pending URL must not be submitted any more: for nobody, or after the end of its plan."""
+        return window_end(where[1]) <= now or self.is_dead(entry)
 
     def is_dead(self, entry: Entry) -> bool:
         """Tell whether nobody wants a URL any more."""
@@ -221,7 +234,7 @@ class Model:
                 continue
             site[verdict] += batch.weight
             if verdict != "submitted":
-                self.note_failure(batch.where, url, verdict, batch.batch_id)
+                self.note_failure(batch.where, url, verdict, "" if verdict == "expired" else batch.batch_id)
             for owner in entry.owners:
                 counts = self.requests[owner].counts
                 counts.update({"in_flight": -batch.weight, verdict: batch.weight})
@@ -237,6 +250,8 @@ class Model:
         (url, entry), site = batch.entries[0], self.sites[batch.where[0]]
         if bad := [verdict for verdict in ("refused", "unknown") if verdict in ends]:
             self.note_failure(batch.where, url, bad[0], batch.batch_id)
+        elif "expired" in ends:
+            self.note_failure(batch.where, url, "expired")
         owner = self.requests[entry.owners[0]]
         owner.counts.update({**ends, "in_flight": -batch.weight})
         owner.counts["accepted"] += sum(ends.values()) - batch.weight

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from esa_preload_worker.ledger import Batch, Verdict
     from integration.ledger.model import Claimed
 
-ENDS = ("submitted", "submitted", "partial", "quota", "unknown", "refused")
+ENDS = ("submitted", "submitted", "partial", "quota", "unknown", "refused", "expired")
 """The job was created, or the URLs were judged."""
 
 DELAYS = ("throttled", "not_sent", "uncertain", "busy", "blocked_site", "blocked_account")
@@ -68,6 +68,8 @@ def _ended(kind: str, batch: Batch, marks: int) -> Settlement:
         return replace(SUBMITTED, outcome=kind, verdict="unknown", reason="list_unreadable")
     if kind == "refused":
         return replace(SUBMITTED, outcome=kind, verdict="refused", reason="plan_failed", code="X")
+    if kind == "expired":
+        return Settlement(what="end", outcome=kind, verdict="expired", reason="window_passed")
     exemptions = tuple(
         Exemption(index=i, verdict=_VERDICTS[(marks >> (2 * i)) % 4], reason="invalid_url", code="InvalidUrl")
         for i in range(len(batch.urls))

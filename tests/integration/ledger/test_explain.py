@@ -364,3 +364,16 @@ async def test_what_is_not_known(ledger: LedgerDriver) -> None:
         await told(ledger, request_id="nobody")
     with pytest.raises(UnknownSiteError):
         await told(ledger, site=9)
+
+
+async def test_what_outlived_its_plan_is_not_waited_for(ledger: LedgerDriver) -> None:
+    """At the end of its plan a URL is unwanted, whoever asked for it, and take drops it."""
+    await ledger.accept(urls(1), request_id="r", lane=f",{ledger.now_ms + 3_600_000},,")
+    await ledger.producers.switch_site(1, "pause")
+    ledger.advance(3_599_999)
+    assert codes(await told(ledger, url=URL))[0] == "paused"
+    ledger.advance(1)
+    assert codes(await told(ledger, url=URL)) == ["unwanted"]
+    assert codes(await told(ledger, request_id="r")) == ["unwanted"]
+    await ledger.producers.switch_site(1, "resume")
+    assert await ledger.take_nothing() is None

@@ -451,6 +451,23 @@ def test_a_plan_of_its_own_is_kept() -> None:
     assert decisions.order_plan(f"oss:r:{lane}", 10, settings(), NOW) == order
 
 
+def test_a_plan_that_has_ended_is_not_made() -> None:
+    """To the millisecond: what ESA had taken expires, what it refused stays refused; without an end it is never too late."""
+    lane = Plan(end=NOW).lane_key(NOW - timedelta(hours=1))
+    end_ms = round(NOW.timestamp() * 1000)
+    for key in (lane, f"oss:r:{lane}"):
+        assert not decisions.has_window_passed(batch_of(lane=key), end_ms - 1)
+        assert decisions.has_window_passed(batch_of(lane=key), end_ms)
+    assert not decisions.has_window_passed(batch_of(), end_ms)
+    early = decisions.too_late()
+    assert (early.verdict, early.reason, early.site_ok) == ("expired", "window_passed", False)
+    judged = decisions.judge(batch_of(), job_of(4, 3, "InvalidUrl"), refused((1, "InvalidUrl")), TIMING)
+    late = decisions.too_late_to_plan(judged)
+    assert (late.verdict, late.exemptions, late.planned) == ("expired", judged.exemptions, False)
+    the_list = decisions.too_late_to_plan(decisions.judge_list(job_of(9, 7, "InvalidUrl"), (), TIMING))
+    assert the_list.list_ends == {"expired": 7, "refused": 2}
+
+
 @given(interval_s=st.integers(1, 2**31 - 1), slice_len=st.integers(1, 2**31 - 1), urls=st.integers(1, 10**6))
 def test_no_plan_ends_beyond_what_a_date_can_hold(interval_s: int, slice_len: int, urls: int) -> None:
     """Whatever pace a producer asks for, the plan has an end after its start: a batch must not be one nobody can work on."""

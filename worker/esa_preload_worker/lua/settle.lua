@@ -5,7 +5,7 @@
 --         'defer'  the batch stays; anybody may act on it `delay_ms` from now, in state `state`
 --         'split'  the batch becomes two halves, each to be sent by itself
 --         'hold'   ESA refused this single URL of a split batch; judged when the last part of it has ended
---       5 JSON: verdict ('submitted', 'refused', 'unknown', 'pending'), reason, code, exceptions [[index from 1, verdict,
+--       5 JSON: verdict ('submitted', 'refused', 'unknown', 'expired', 'pending'), reason, code, exceptions [[index from 1, verdict,
 --         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the calls showed:
 --         calls [[operation, sent, outcome, hint in ms]...] (rate.lua), planned, site_wait {reason, ms, grows}, site_ok,
 --         block {scope, code, hint, probe_ms}, lone (the block is for a URL that ESA refused by itself), size_limit,
@@ -151,7 +151,9 @@ local function end_list(b, ends)
   local failed = facts.failed or {}
   for _, f in ipairs(failed) do note_failure(site, b.lane, f[1], 'refused', f[2], f[3], b.id) end
   local bad = (ends.refused and 'refused') or (ends.unknown and 'unknown')
-  if bad and #failed == 0 then note_failure(site, b.lane, string.match(b.members, '^[^ ]+'), bad, facts.reason, facts.code, b.id) end
+  local list_url = string.match(b.members, '^[^ ]+')
+  if bad and #failed == 0 then note_failure(site, b.lane, list_url, bad, facts.reason, facts.code, b.id) end
+  if ends.expired then note_failure(site, b.lane, list_url, 'expired', facts.reason, '', '') end
 end
 
 local function end_batch(b, verdict, reason, code, exceptions)
@@ -182,7 +184,7 @@ local function end_batch(b, verdict, reason, code, exceptions)
         if e[2] == 'submitted' then add(submitted, owner, 1) end
       end
       add(sums, e[2], 1)
-      if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], b.id) end
+      if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], e[2] == 'expired' and '' or b.id) end
     end)
     for owner, by in pairs(changes) do account(owner, by) end
     account_site(site, sums)

@@ -3,7 +3,7 @@
 -- Returns: {'ok', 1 when more is to be done at once or 0, requests left open for too long and sealed, wake-ups armed, site, urls expired
 --   since the last one, site, urls ...} | {'not mine'}.
 -- Needs nothing but the ledger. At most 250 requests of each kind a call (about 40 us each), and 1,000 URLs of lanes with some that nobody
--- wants any more (about 7 us for one that is dropped and named): some 20 ms in all.
+-- wants any more, or whose window has passed (about 7 us for one that is dropped and named): some 20 ms in all.
 local REQUESTS, URLS = 250, 1000
 local turn_key = P .. 'sweeper'
 local whose = call('GET', turn_key)
@@ -33,8 +33,8 @@ for _, owner in ipairs(left_open) do
   end
 end
 
--- Drop what nobody wants any more, where perhaps no claim comes for long: a walk over the lane, some URLs a call. Returns how many
--- were looked at.
+-- Drop what nobody wants any more, or all once the window has passed, where perhaps no claim comes for long: a walk over the lane, some
+-- URLs a call. Returns how many were looked at.
 local function walk(id, count)
   local site, lane = string.match(id, '^(%d+):(.*)$')
   local lane_key, urls_key = P .. 'lane:' .. id, P .. 'urls:' .. id
@@ -44,11 +44,11 @@ local function walk(id, count)
     return 1
   end
   local page = call('HSCAN', urls_key, record[2] or '0', 'COUNT', count)
-  local remove, bytes, sums, weight = {}, 0, {}, weight_of(site, lane)
+  local remove, bytes, sums, weight, ends = {}, 0, {}, weight_of(site, lane), window_end(lane)
   for i = 1, #page[2], 2 do
     local url = page[2][i]
     local _, _, owners = parse_value(page[2][i + 1])
-    if #read_owners(owners).live == 0 then
+    if ends <= now or #read_owners(owners).live == 0 then
       remove[#remove + 1] = url
       bytes = bytes + #url
       drop(site, lane, url, owners, weight, sums)
@@ -57,7 +57,11 @@ local function walk(id, count)
   local is_over = page[1] == '0'
   if is_over and call('HDEL', lane_key, 'drop_again') == 0 then
     call('HDEL', lane_key, 'drop_cursor')
-    call('ZREM', P .. 'dropping', id)
+    if ends < INF then
+      call('ZADD', P .. 'dropping', text(math.max(ends, now)), id)
+    else
+      call('ZREM', P .. 'dropping', id)
+    end
   else
     call('HSET', lane_key, 'drop_cursor', page[1])
     call('ZADD', P .. 'dropping', text(now), id)
@@ -65,6 +69,7 @@ local function walk(id, count)
   if #remove > 0 then
     for i = 1, #remove, 1000 do call('HDEL', urls_key, unpack(remove, i, math.min(i + 999, #remove))) end
     call('HINCRBY', lane_key, 'bytes', -bytes)
+    account_passed(site)
     sums.pending = -#remove * weight
     account_site(site, sums)
     rearm_lane(site, lane, false)
@@ -74,7 +79,7 @@ local function walk(id, count)
 end
 
 local look_at_most = URLS
-for _, id in ipairs(call('ZRANGE', P .. 'dropping', 0, 99)) do
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'dropping', '-inf', text(now), 'LIMIT', 0, 100)) do
   if look_at_most <= 0 then break end
   look_at_most = look_at_most - walk(id, look_at_most)
 end

@@ -86,7 +86,7 @@ local function claim(site, lane)
   local lengths, urls, members, counts, touched = {}, {}, {}, {}, {}
   local bytes, is_exact, oldest, raw, gone, full = 0, false, INF, 0, 0, false
   local given = { [0] = 0, 0, 0 }
-  local weight = weight_of(site, lane)
+  local weight, has_passed = weight_of(site, lane), window_end(lane) <= now
   for b = 0, 2 do lengths[b] = call('LLEN', P .. 'band:' .. id .. ':' .. b) end
 
   -- The form-encoded size is three bytes a character at most; it is counted only when that bound no longer fits.
@@ -117,7 +117,7 @@ local function claim(site, lane)
         if value then in_band, at, owners = parse_value(value) end
         if value and in_band == tostring(band) and not seen[url] then
           local found = read_owners(owners)
-          local live = found.live
+          local live = has_passed and {} or found.live
           if #live > 0 and not fits(url) then
             full = true -- give back what does not fit, in its order
             local rest = {}
@@ -175,6 +175,7 @@ local function claim(site, lane)
   end
 
   if raw > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', -raw) end
+  account_passed(site)
   account_site(site, { pending = -(#urls * weight + gone) })
   account_site(site, touched)
   return urls, members, counts, oldest, #urls * weight
