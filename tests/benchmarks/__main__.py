@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import durability, limits, measures, plots, rates, recovery
+from benchmarks import durability, limits, measures, plots, rates, recovery, traffic
 from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
     "durability": lambda: [asyncio.run(durability.measure())],
     "rates": rates.measure,
     "limits": lambda: [asyncio.run(limits.measure())],
+    "fairness": lambda: [traffic.fairness()],
+    "trickle": lambda: [traffic.trickles()],
 }
 
 
