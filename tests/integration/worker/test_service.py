@@ -160,7 +160,7 @@ async def test_a_redis_that_hangs_is_one_that_is_away(
     async with running(redis_url, sandbox) as service:
         await wait_until(lambda: service.health.why_not_ready() == "")
         await command(redis, "CLIENT", "PAUSE", 1500, "ALL")
-        await wait_until(lambda: not service.health.is_redis_up, timeout_s=3)
+        await wait_until(lambda: not service.health.is_redis_up, timeout_s=10)
         assert service.health.why_not_alive() == ""
         assert (await get(f"{service.ops_url}/readyz"))[0] == 503
         await wait_until(lambda: service.health.why_not_ready() == "", timeout_s=5)
@@ -201,7 +201,7 @@ async def test_workers_share_the_work_and_plan_nothing_twice(
     client = PreloadClient(redis, namespace=NAMESPACE)
     async with running(redis_url, sandbox), running(redis_url, sandbox):
         receipt = await client.enqueue(SITE, urls_of(2_000))
-        assert (await client.wait(receipt.request_id, timeout=8)).submitted == 2_000
+        assert (await client.wait(receipt.request_id, timeout=40)).submitted == 2_000
     stats = sandbox.stats()
     assert (stats["planned_urls"], stats["urls_planned_again"], stats["jobs_of_one_name"]) == (2_000, 0, {})
 
