@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import re
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
@@ -364,14 +365,27 @@ class PreloadClient:
         Raises:
             InvalidRequestError: there is no such operation, or the workers' settings do not allow the rate.
         """
-        if not (math.isfinite(rate) and rate > 0):
-            raise InvalidRequestError(f"a rate is a number of calls/s above 0, not {rate}")
-        await self._ledger.set_rate(_parse_operation(operation), rate)
+        await self.change_limits([(operation, rate)])
 
     async def reset_limits(self, operation: str | None = None) -> None:
         """Forget what was learnt or set of *operation*, or of all: its limit is learnt anew, from ``RATE_INITIAL`` on."""
-        for each in PACED_OPERATIONS if operation is None else (_parse_operation(operation),):
-            await self._ledger.set_rate(each, None)
+        await self.change_limits(
+            [(each, None) for each in (PACED_OPERATIONS if operation is None else (operation,))]
+        )
+
+    async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
+        """
+        Do what several :meth:`set_limit` (operation, rate) and :meth:`reset_limits` (operation, ``None``) do: in order, all or nothing.
+
+        Raises:
+            InvalidRequestError: as of :meth:`set_limit`; nothing was changed.
+        """
+        await self._ledger.set_rates(
+            [
+                (_parse_operation(operation), None if rate is None else _parse_rate(rate))
+                for operation, rate in changes
+            ]
+        )
 
     async def resume(self, site_id: int | None) -> bool:
         """
@@ -596,6 +610,12 @@ def _parse_operation(operation: str) -> str:
             f"{operation!r} is no operation with a pace", hint=f"one of {', '.join(PACED_OPERATIONS)}"
         )
     return operation
+
+
+def _parse_rate(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        raise InvalidRequestError(f"a rate is a number of calls/s above 0, not {value!r}")
+    return value
 
 
 def _parse_text(name: str, value: object) -> str:

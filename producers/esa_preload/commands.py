@@ -416,15 +416,18 @@ def limits(to_set: tuple[str, ...], to_reset: str | None, *, as_json: bool) -> N
     """
     Show the pace of each of ESA's operations, and what was learnt of its limit.
 
+    All that is to be reset and set is done, or nothing of it.
+
     Example: esa-preload limits --set CreateScheduledPreloadJob=12
     """
-    rates = [_rate(each) for each in to_set]
+    from esa_preload.model import PACED_OPERATIONS  # noqa: PLC0415 - keeps --help quick
+
+    reset = () if to_reset is None else (to_reset,) if to_reset else PACED_OPERATIONS
+    changes = [*((operation, None) for operation in reset), *(_rate(each) for each in to_set)]
 
     async def do(client: PreloadClient) -> int:
-        if to_reset is not None:
-            await client.reset_limits(to_reset or None)
-        for operation, rate in rates:
-            await client.set_limit(operation, rate)
+        if changes:
+            await client.change_limits(changes)
         found = [asdict(limit) for limit in await client.limits()]
         if as_json:
             _print_json(found)

@@ -44,7 +44,7 @@ from esa_preload.patience import patiently
 from esa_preload.scripts import Reply, as_text, command, commands, load_script, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -318,17 +318,18 @@ class Ledger:
             raise self._unknown_site(site_id)
         return int(reply[1]) == 1, int(reply[2]) == 1
 
-    async def set_rate(self, operation: str, rate: float | None) -> None:
+    async def set_rates(self, changes: Iterable[tuple[str, float | None]]) -> None:
         """
-        Let *operation* be called *rate* times a second whatever was learnt; ``None``: learn it anew.
+        Let operations be called so many times a second whatever was learnt; ``None``: learn it anew. In order, all or nothing.
 
         Raises:
-            InvalidRequestError: the workers' settings do not allow that rate.
+            InvalidRequestError: the workers' settings do not allow one of the rates.
         """
-        arguments = (self._now, operation, "" if rate is None else rate)
+        pairs = [("" if value is None else value) for change in changes for value in change]
+        arguments = (self._now, *pairs)
         reply = await self._ask(lambda: run_script(self.redis, SET_RATE, self.keys.prefix, arguments))
         if as_text(reply[0]) == "bounds":
-            least, most = (float(as_text(bound)) for bound in reply[1:])
+            rate, least, most = (float(as_text(value)) for value in reply[1:])
             raise InvalidRequestError(
                 f"{rate:g} calls/s is not within RATE_MIN and RATE_MAX of the workers, {least:g} to {most:g}"
             )

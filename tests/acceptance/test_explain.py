@@ -139,3 +139,15 @@ async def test_limits_that_cannot_be_set(env: dict[str, str]) -> None:
         assert (done.code, done.out) == (2, ""), wrong
     assert (await run(env, "limits", "--reset", "Tea")).code == 2
     assert (await run(env, "limits", "--json")).json() == []
+
+
+async def test_limits_change_all_that_is_asked_or_nothing(env: dict[str, str]) -> None:
+    """One that cannot be set ends the command with 2, and what was there before is kept; else a reset goes before what is set."""
+    assert (await run(env, "limits", "--set", f"{CREATE}=5.25")).code == 0
+    before = (await run(env, "limits", "--json")).json()
+    for wrong in (("--reset", "--set", f"{CREATE}=1e9"), ("--set", f"{CREATE}=3", "--set", "Tea=2")):
+        done = await run(env, "limits", *wrong)
+        assert (done.code, done.out) == (2, ""), wrong
+        assert (await run(env, "limits", "--json")).json() == before
+    done = await run(env, "limits", "--json", "--reset", "--set", "ListScheduledPreloadJobs=3")
+    assert [each["operation"] for each in done.json()] == ["ListScheduledPreloadJobs"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from esa_preload.client import PreloadClient
@@ -27,7 +29,7 @@ async def slow(ledger: LedgerDriver) -> LedgerDriver:
 async def test_a_rate_that_is_set_holds_whatever_esa_says(slow: LedgerDriver) -> None:
     """It is in force at once, neither grows nor is cut, and a hint is obeyed all the same."""
     ledger = slow
-    await ledger.producers.set_rate(CREATE_JOB, 20)
+    await ledger.producers.set_rates([(CREATE_JOB, 20)])
     assert (await read_all(ledger.redis)).waiting_wakes() == [ledger.now_ms]
     assert await rate_of(ledger) == 20
     found: list[Batch] = []
@@ -50,8 +52,8 @@ async def test_a_rate_that_is_set_holds_whatever_esa_says(slow: LedgerDriver) ->
 async def test_a_reset_learns_anew(slow: LedgerDriver) -> None:
     """Nothing is left of what was learnt or set; it begins at RATE_INITIAL."""
     ledger = slow
-    await ledger.producers.set_rate(CREATE_JOB, 20)
-    await ledger.producers.set_rate(CREATE_JOB, None)
+    await ledger.producers.set_rates([(CREATE_JOB, 20)])
+    await ledger.producers.set_rates([(CREATE_JOB, None)])
     assert not await ledger.hash(KEYS.rate(CREATE_JOB))
     assert await ledger.producers.limits() == []
     assert await take_all(ledger)
@@ -60,7 +62,7 @@ async def test_a_reset_learns_anew(slow: LedgerDriver) -> None:
 
 async def test_a_rate_for_an_operation_that_was_never_called(slow: LedgerDriver) -> None:
     """It may be set before; what is missing in the record is as it is at the beginning."""
-    await slow.producers.set_rate(CREATE_PLANS, 2)
+    await slow.producers.set_rates([(CREATE_PLANS, 2)])
     assert await slow.workers.pace(CREATE_PLANS)
     record = await slow.hash(KEYS.rate(CREATE_PLANS))
     assert (record["fixed"], record["rate"], record["busy"]) == ("2", "2", "0.9375")
@@ -73,9 +75,41 @@ async def test_what_can_not_be_set_is_refused(slow: LedgerDriver) -> None:
         await client.set_limit(CREATE_JOB, 51)
     with pytest.raises(InvalidRequestError, match="no operation"):
         await client.set_limit("ListSites", 1)
-    with pytest.raises(InvalidRequestError, match="above 0"):
-        await client.set_limit(CREATE_JOB, float("nan"))
+    for rate in (float("nan"), float("inf"), 0, -1, True, "3", 10**400):
+        with pytest.raises(InvalidRequestError, match="above 0"):
+            await client.set_limit(CREATE_JOB, cast("Any", rate))
     await slow.redis_does("HSET", KEYS.rate(CREATE_JOB), "v", 3)
     for refused in (client.set_limit(CREATE_JOB, 1), client.reset_limits(), client.limits()):
         with pytest.raises(UnsupportedRecordError, match="version 3"):
             await refused
+
+
+@pytest.mark.parametrize("wrong", [(CREATE_PLANS, 51), ("ListSites", 1), (CREATE_PLANS, 0)])
+async def test_all_is_changed_or_nothing(slow: LedgerDriver, wrong: tuple[str, float]) -> None:
+    """One rate or name that cannot be takes the others along: nothing is set, and nothing learnt is forgotten."""
+    client = PreloadClient(slow.redis, namespace="t")
+    before = await slow.hash(KEYS.rate(CREATE_JOB))
+    for others in ((CREATE_JOB, 3), (CREATE_JOB, None)):
+        with pytest.raises(InvalidRequestError):
+            await client.change_limits([others, wrong])
+    assert await slow.hash(KEYS.rate(CREATE_JOB)) == before
+    assert not await slow.hash(KEYS.rate(CREATE_PLANS))
+
+
+async def test_a_record_of_a_later_release_stops_all(slow: LedgerDriver) -> None:
+    """What stands before it in the list is left as it was, too."""
+    before = await slow.hash(KEYS.rate(CREATE_JOB))
+    await slow.redis_does("HSET", KEYS.rate(CREATE_PLANS), "v", 3)
+    with pytest.raises(UnsupportedRecordError, match="version 3"):
+        await slow.producers.set_rates([(CREATE_JOB, None), (CREATE_PLANS, 2)])
+    assert await slow.hash(KEYS.rate(CREATE_JOB)) == before
+
+
+async def test_a_reset_and_a_rate_together(slow: LedgerDriver) -> None:
+    """In their order: what was learnt is gone, and the rate is fixed."""
+    await slow.redis_does("HSET", KEYS.rate(CREATE_JOB), "ceiling", 7)
+    await slow.producers.set_rates([(CREATE_JOB, None), (CREATE_JOB, 20), (CREATE_PLANS, 2)])
+    assert [(limit.operation, limit.rate, limit.ceiling) for limit in await slow.producers.limits()] == [
+        (CREATE_JOB, 20, None),
+        (CREATE_PLANS, 2, None),
+    ]
