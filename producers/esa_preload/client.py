@@ -46,6 +46,7 @@ from esa_preload.model import (
     SiteStatus,
     parse_site_id,
 )
+from esa_preload.reasons import counted
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ class PreloadClient:
             if left_s <= 0:
                 open_urls = status.pending + status.in_flight
                 raise WaitTimeoutError(
-                    f"request {request_id} still has {open_urls} URLs pending or in flight after {timeout:g} s",
+                    f"request {request_id} still has {counted(open_urls, 'URL')} pending or in flight after {timeout:g} s",
                     hint="it goes on; `esa-preload status` follows it",
                 )
             await asyncio.sleep(min(pause_s, left_s))

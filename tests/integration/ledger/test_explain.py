@@ -9,6 +9,7 @@ import pytest
 
 from esa_preload.errors import UnknownRequestError, UnknownSiteError, UnsupportedRecordError
 from esa_preload.explain import explain
+from esa_preload.reasons import shown
 from esa_preload_worker.ledger import CREATE_JOB, Block, Settlement, SiteWait
 from integration.ledger.driver import HOLD, KEYS, PUT_BACK, SPLIT, SUBMITTED, LedgerDriver, read_all
 from integration.ledger.test_order import urls
@@ -147,6 +148,38 @@ async def test_take_does_at_the_moment_told_and_not_before(ledger: LedgerDriver,
     await behaves(ledger, found[0])
 
 
+SENTENCES = {
+    "quiet": "its lane waits for more URLs (it has 3 of the 100 of a full batch): it goes at {until} unless more come (BATCH_QUIET)",
+    "endpoint": "ESA's endpoint cannot be reached: one call tries it again by {until} at the latest",
+    "cooldown": "ESA throttles: nobody calls CreateScheduledPreloadJob until {until}",
+    "pace": "the pace allows the next call of CreateScheduledPreloadJob at {until} (1 calls/s)",
+}
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+async def test_a_sentence_has_its_moment_where_it_belongs(ledger: LedgerDriver, code: str) -> None:
+    """What waits for a moment reads as a sentence with it."""
+    await STATES[code](ledger)
+    reason = (await told(ledger, url=URL)).reasons[0]
+    assert reason.until is not None
+    assert reason.text == SENTENCES[code].format(until=shown(reason.until))
+
+
+async def test_one_is_no_plural(ledger: LedgerDriver) -> None:
+    """One URL in one batch, one other lane, one other site."""
+    await ledger.accept(urls(1), request_id="r")
+    ledger.advance(5_000)
+    await ledger.take_batch()
+    assert "of 1 URL:" in (await told(ledger, url=URL)).reasons[0].text
+    assert (await told(ledger)).reasons[0].text == "nothing is pending; 1 URL in flight, in 1 batch"
+    await ledger.accept(urls(100), site=2)
+    await ledger.accept(urls(100), lane="1,,,")
+    await ledger.accept(urls(100, "b"), request_id="late")
+    lanes, sites = (await told(ledger, request_id="late")).reasons
+    assert lanes.text == "1 other lane of the site (another plan each) goes before its own"
+    assert sites.text == "1 other site has its turn before"
+
+
 async def test_the_longest_wait_is_the_answer(ledger: LedgerDriver) -> None:
     """A cooldown that ends before the site's quota does is told behind it; the site goes when both are over."""
     await quota(ledger)
@@ -242,7 +275,7 @@ async def test_other_lanes_and_sites_in_front(ledger: LedgerDriver) -> None:
     await ledger.accept(urls(100), request_id="r")
     found = await told(ledger, request_id="r")
     assert codes(found) == ["behind_lanes", "behind_sites"]
-    assert found.reasons[1].text.startswith("1 sites")
+    assert found.reasons[1].text.startswith("1 other site has its turn")
     taken = [await ledger.take_batch() for _ in range(4)]
     assert [(batch.site_id, batch.lane) for batch in taken] == [(2, ""), (1, "1,,,"), (3, ""), (1, "")]
 
