@@ -356,7 +356,7 @@ class PreloadClient:
         return changed
 
     async def limits(self) -> list[OperationLimit]:
-        """Return the pace of each operation of ESA that was called already."""
+        """Return the pace of each operation of ESA that was called, or set, since its limit was last reset."""
         return await self._ledger.limits()
 
     async def set_limit(self, operation: str, rate: float) -> None:

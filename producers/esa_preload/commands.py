@@ -434,7 +434,7 @@ def limits(to_set: tuple[str, ...], to_reset: str | None, *, as_json: bool) -> N
         else:
             shown = [{name: "" if value is None else value for name, value in row.items()} for row in found]
             columns = ("operation", "rate", "is_fixed", "ceiling", "cooldown_s", "window_s")
-            _print_table(columns, shown, empty="No operation was called yet.")
+            _print_table(columns, shown, empty="Nothing is known of any operation's limit yet.")
         return 0
 
     _run(do)
@@ -619,7 +619,9 @@ def _print_status(status: RequestStatus) -> None:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, empty: str) -> None:

@@ -335,7 +335,7 @@ class Ledger:
             )
 
     async def limits(self) -> list[OperationLimit]:
-        """Return the pace of each operation that was called already."""
+        """Return the pace of each operation that was called, or set, since its limit was last reset."""
         fields = ("v", "rate", "fixed", "ceiling", "cooldown", "length")
         asked = [("HMGET", self.keys.rate(operation), *fields) for operation in PACED_OPERATIONS]
         (seconds, micros), *replies = await self._ask(lambda: commands(self.redis, [("TIME",), *asked]))

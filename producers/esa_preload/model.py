@@ -226,7 +226,7 @@ PACED_OPERATIONS = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationLimit:
     """
-    The pace of an operation that was called already.
+    The pace of an operation.
 
     Attributes:
         rate: calls/s now allowed; ``is_fixed``: because an operator says so.

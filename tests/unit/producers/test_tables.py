@@ -31,3 +31,23 @@ def test_a_narrow_table_folds_and_leaves_ids_whole(
     assert BATCH in rest
     folded = "".join(line.split()[-1] for line in rest.splitlines() if line.strip())
     assert folded == URL
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.25, "0.25"),
+        (5.25, "5.25"),
+        (0.0123456, "0.01235"),
+        (12.0, "12"),
+        (312.44, "312.4"),
+        (123_456.7, "123457"),
+        (0.0, "0"),
+    ],
+)
+def test_a_number_keeps_the_digits_that_matter(
+    capsys: pytest.CaptureFixture[str], value: float, shown: str
+) -> None:
+    """A slow pace is not rounded to another one, and a long time is no power of ten."""
+    cast("Any", commands)._print_table(("rate",), [{"rate": value}], empty="")
+    assert capsys.readouterr().out.split() == ["rate", shown]
