@@ -3,10 +3,12 @@
 -- ARGV: 2 request id or '', 3 site or '' (one of the two), 4 url or '' (with a site).
 -- Returns: {'ok', JSON: Facts in facts.py} | {'unknown'} for a request or site that is not known. Moments are whole ms: `at` is the
 -- first at which it is so, or null for now or never by itself. What does not apply is null.
--- `ahead` is an estimate: by the time of acceptance, in its own band and those above; entries that are stale are counted.
--- O(log URLs) steps, each a look into a list of up to URLs / 100 nodes, for the place in the lane; O(SCAN) batches, lanes and
+-- `ahead` is an estimate: by the time of acceptance, and for a URL by its place among the CHUNK entries from there, in its own band and
+-- those above; entries that are stale are counted.
+-- O(log URLs) steps, each a look into a list of up to URLs / 100 nodes, and O(CHUNK) for the place in the lane; O(SCAN) batches, lanes and
 -- failures at most: some milliseconds at worst.
 local request_id, site, url = ARGV[2], ARGV[3], ARGV[4]
+local CHUNK = 1000      -- URLs that one call accepts at most
 local SCAN = 1000       -- leases, failures, and lanes that are looked at
 local STALE_MOST = 20   -- entries of a band in a row
 local ALIVE_LEASES = 1.5 -- a worker that was not seen for so many is taken for dead
@@ -79,8 +81,18 @@ local function accepted_before(id, band, at)
   return math.min(low, length)
 end
 
-local function ahead_of(id, band, at)
-  local ahead = accepted_before(id, band, at)
+-- Thousands of URLs may share the ms of one enqueue: the place among those is looked up, as far as CHUNK entries reach.
+local function place_of(id, band, at, member)
+  local before = accepted_before(id, band, at)
+  local entries = member and call('LRANGE', P .. 'band:' .. id .. ':' .. band, before, before + CHUNK - 1) or {}
+  for i, entry in ipairs(entries) do
+    if entry == member then return before + i - 1 end
+  end
+  return before
+end
+
+local function ahead_of(id, band, at, member)
+  local ahead = place_of(id, band, at, member)
   for above = 0, band - 1 do ahead = ahead + call('LLEN', P .. 'band:' .. id .. ':' .. above) end
   return ahead
 end
@@ -94,7 +106,7 @@ if url ~= '' then
       local band, at, owners = parse_value(value)
       local _, commas = string.gsub(owners, ',', '')
       pending = { band = tonumber(band), at = at, owners = commas + 1, is_wanted = window_end(name) > now and is_wanted(owners),
-        ahead = ahead_of(site .. ':' .. name, tonumber(band), at) }
+        ahead = ahead_of(site .. ':' .. name, tonumber(band), at, url) }
       if pending.is_wanted then
         lane_name = name
         break

@@ -253,6 +253,24 @@ async def test_the_place_in_the_lane(ledger: LedgerDriver) -> None:
     assert mine in (await ledger.take_batch()).urls
 
 
+async def test_the_place_among_those_of_one_call(ledger: LedgerDriver) -> None:
+    """All of a call share a millisecond: the last of 300 is behind 299, and goes with the last of 15 batches, which is told."""
+    await ledger.publish(batch_max_urls=20)
+    await ledger.accept(urls(300))
+    mine = urls(300)[-1]
+    for number in range(15):
+        found = await told(ledger, url=mine)
+        ahead = 299 - 20 * number
+        assert (codes(found)[0] == "behind_urls") == (ahead >= 20)
+        if ahead >= 20:
+            assert f"about {ahead} URLs" in found.reasons[0].text
+            assert f"batch {15 - number} from now" in found.reasons[0].text
+            assert found.next_at is None
+        batch = await ledger.take_batch()
+        assert (mine in batch.urls) == (number == 14)
+        await ledger.settle(batch)
+
+
 async def test_stale_entries_do_not_lead_the_search_astray(ledger: LedgerDriver) -> None:
     """URLs that were promoted leave entries behind, in rows longer than are looked at: the place stays between the bounds."""
     for number in range(100):
