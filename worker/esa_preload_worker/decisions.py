@@ -116,12 +116,19 @@ def order_plan(lane: str, url_count: int, settings: Settings, now: datetime) -> 
     """
     Return the plan of a batch of *lane*.
 
-    A start that has passed becomes *now*. Without an end of its own it ends when all slices should be done, and an hour.
+    A start that has passed becomes *now*. Without an end of its own it ends when all slices should be done, and an hour. In a
+    window of its own the slices are made as large, or else as frequent, as it takes; what the request fixed stays.
     """
     plan = Plan.from_lane_key(lane)
+    start = max(plan.start or now, now)
     interval_s = plan.interval_s or settings.plan_interval
     slice_len = plan.slice_len or settings.plan_slice
-    start = max(plan.start or now, now)
+    if plan.end is not None:
+        window_s = max(1, math.floor((plan.end - start).total_seconds()))
+        if plan.slice_len is None:
+            slice_len = max(slice_len, math.ceil(url_count / max(1, window_s // interval_s)))
+        elif plan.interval_s is None:
+            interval_s = max(1, min(interval_s, window_s // math.ceil(max(1, url_count) / slice_len)))
     needed_s = math.ceil(url_count / slice_len) * interval_s + _PLAN_SPARE_S
     end = plan.end or start + min(
         timedelta(seconds=min(needed_s, _PLAN_MAX_S)), max(_LAST - start, timedelta())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from esa_preload.errors import EsaPreloadError
+from esa_preload.errors import QueueUnavailableError, UnsupportedRecordError
 from esa_preload_worker import decisions
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import Batch, Settled, Wait
@@ -108,7 +108,7 @@ class Pump:
             # The call may be on its way: whoever takes the batch next looks first, and need not wait for the lease.
             await self._hand_over(batch)
             raise
-        except (RedisError, OSError, EsaPreloadError):
+        except (RedisError, OSError, QueueUnavailableError, UnsupportedRecordError):
             self._leases.release(batch)  # whoever looks finds it when the lease has run out
             raise
         except Exception:  # an error of our own: said, and tried again, but not at every lease's end

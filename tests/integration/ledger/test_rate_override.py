@@ -49,6 +49,20 @@ async def test_a_rate_that_is_set_holds_whatever_esa_says(slow: LedgerDriver) ->
     )
 
 
+async def test_a_rate_that_is_set_holds_after_a_probe(slow: LedgerDriver) -> None:
+    """The call after the probe keeps the spacing that was set, not the one that the shut window would teach."""
+    ledger = slow
+    await ledger.producers.set_rate(CREATE_JOB, 20)
+    ledger.advance(50)
+    (batch,) = await take_all(ledger)
+    await ledger.settle(batch, reported(batch, "throttled", 60_000))
+    ledger.advance(60_000)
+    (probe,) = await take_all(ledger)
+    await ledger.settle(probe, reported(probe, "ok"))
+    ledger.advance(50)
+    assert len(await take_all(ledger)) == 1
+
+
 async def test_a_reset_learns_anew(slow: LedgerDriver) -> None:
     """Nothing is left of what was learnt or set; it begins at RATE_INITIAL."""
     ledger = slow

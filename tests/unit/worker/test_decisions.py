@@ -451,6 +451,31 @@ def test_a_plan_of_its_own_is_kept() -> None:
     assert decisions.order_plan(f"oss:r:{lane}", 10, settings(), NOW) == order
 
 
+@given(
+    minutes=st.integers(1, 600),
+    urls=st.integers(1, 1_000),
+    interval_s=st.one_of(st.none(), st.integers(1, 3_600)),
+    slice_len=st.one_of(st.none(), st.integers(1, 1_000)),
+)
+def test_a_window_has_room_for_every_slice_unless_the_request_fixed_both(
+    minutes: int, urls: int, interval_s: int | None, slice_len: int | None
+) -> None:
+    """What the request left open is chosen so that ESA comes to the last URL in time; what it fixed stays."""
+    plan = Plan(end=NOW + timedelta(minutes=minutes), interval_s=interval_s, slice_len=slice_len)
+    order = decisions.order_plan(plan.lane_key(NOW), urls, settings(), NOW)
+    assert order.end == plan.end
+    assert order.interval_s == (interval_s or order.interval_s)
+    assert order.slice_len == (slice_len or order.slice_len)
+    slices = -(-urls // order.slice_len)
+    has_room = (slices - 1) * order.interval_s < minutes * 60
+    may_fail = slice_len is not None and (interval_s is not None or slices > minutes * 60)
+    assert has_room or may_fail
+    if plan.interval_s is None and plan.slice_len is None:
+        usual = settings()
+        assert order.interval_s == usual.plan_interval
+        assert order.slice_len >= usual.plan_slice
+
+
 def test_a_plan_that_has_ended_is_not_made() -> None:
     """To the millisecond: what ESA had taken expires, what it refused stays refused; without an end it is never too late."""
     lane = Plan(end=NOW).lane_key(NOW - timedelta(hours=1))

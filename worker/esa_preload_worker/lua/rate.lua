@@ -141,6 +141,7 @@ local function recovered(s, sent, probed)
     end
     s.span = math.min(s.span, math.max(2 / TARGET, PAY_MOST_S * s.rate))
   end
+  if s.fixed > 0 then s.rate = s.fixed end
   if probed then s.next = now + 1000 / s.rate end
   s.probe, s.strikes = 0, 0
 end
