@@ -85,6 +85,9 @@ async def test_enqueue_prints_the_contract_as_one_json_document(env: dict[str, s
         "expired": 0,
         "cancelled": 0,
         "unknown": 0,
+        "warming": 0,
+        "finished": 0,
+        "failed": 0,
     }
     sites = (await finish("esa-preload", "sites", "--json", env=env)).json()
     assert [(site["site_id"], site["state"], site["pending"]) for site in sites] == [(int(SITE), "active", 3)]

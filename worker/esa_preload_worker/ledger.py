@@ -539,6 +539,7 @@ class WorkerLedger:
         state: JobState,
         then: int | Literal["gone", "left"],
         ended_ms: int = 0,
+        looks: int | None = None,
         calls: Sequence[Call] = (),
     ) -> bool:
         """
@@ -547,9 +548,11 @@ class WorkerLedger:
         Args:
             then: ms until the next visit, or why the job is forgotten: it is ``gone``, or ``left`` at ESA for good.
             ended_ms: since when all its plans have ended; 0: they have not.
+            looks: how many have told something by now; by default this one has.
         """
+        looks = job.looks + 1 if looks is None else looks
         claim = (job.site_id, job.job_id, job.token)
-        arguments = (self._now, *claim, then, state, ended_ms or "", *_flat(calls))
+        arguments = (self._now, *claim, then, state, ended_ms or "", looks, *_flat(calls))
         return as_text((await run_script(self.redis, VISITED, self.keys.prefix, arguments))[0]) == "ok"
 
     async def renew(self, worker: str, claims: Mapping[str, str]) -> set[str]:

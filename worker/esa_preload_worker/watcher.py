@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from esa_preload_worker import watching
 from esa_preload_worker.decisions import LIST_PLANS
-from esa_preload_worker.esa import EsaError, NotFoundError
+from esa_preload_worker.esa import (
+    EsaError,
+    NotFoundError,
+    NotSentError,
+    SiteBusyError,
+    ThrottledError,
+    UncertainError,
+)
 from esa_preload_worker.ledger import Turn
 from esa_preload_worker.logs import get_logger
 from esa_preload_worker.submit import DELETE_JOB
@@ -36,6 +43,8 @@ log = get_logger()
 
 POLL_MS = 1_000
 """Whether there is something to look at is asked so often: a job may have been put on record since."""
+PASSING = (ThrottledError, NotSentError, UncertainError, SiteBusyError)
+"""What ends by itself, and is seen in the metrics of the calls."""
 FRESH_S = 3.0
 """A job is deleted within so long of the list of its plans; else it is listed again first."""
 
@@ -64,6 +73,7 @@ class Watcher:
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
+        self._troubles: set[str] = set()
         self.pause_s = POLL_MS / 1000
 
     async def step(self) -> None:
@@ -86,9 +96,13 @@ class Watcher:
                 plans = await self._esa.list_plans(job.job_id)
         except NotFoundError:
             pass
-        except EsaError:
-            await self._end(job, turns, job.state, watching.look_later(job), job.ended_ms)
+        except EsaError as exc:
+            self._tell_trouble(job, LIST_PLANS, exc)
+            await self._end(
+                job, turns, job.state, watching.retry_later(job, exc), job.ended_ms, is_told=_says(exc)
+            )
             return
+        self._troubles.discard(LIST_PLANS)
         listed = self._clock()
         now_ms = job.now_ms + round((listed - begun) * 1000)
         look = watching.judge(job, plans, now_ms=now_ms, retention_ms=self._retention_ms)
@@ -110,21 +124,34 @@ class Watcher:
         except NotFoundError:
             pass
         except (NotYet, EsaError) as exc:
-            later = exc.delay_ms if isinstance(exc, NotYet) else watching.look_later(job)
-            if isinstance(exc, EsaError) and not job.looks:
-                self._keep(job, exc.code)
-            await self._end(job, turns, look.state, later, look.ended_ms)
+            later = exc.delay_ms if isinstance(exc, NotYet) else watching.retry_later(job, exc)
+            if isinstance(exc, EsaError):
+                self._tell_trouble(job, DELETE_JOB, exc)
+            await self._end(job, turns, look.state, later, look.ended_ms, is_told=_says(exc))
             return
+        self._troubles.discard(DELETE_JOB)
         log.info("job.deleted", job_id=job.job_id, site_id=job.site_id, batch_id=job.batch_id, why=look.state)
         self._metrics.jobs_deleted.labels(self._metrics.site_label(job.site_id)).inc()
         await self._end(job, turns, look.state, "gone", look.ended_ms)
 
-    async def _end(self, job: WatchedJob, turns: Turns, state: JobState, then: Then, ended_ms: int) -> bool:
+    async def _end(
+        self,
+        job: WatchedJob,
+        turns: Turns,
+        state: JobState,
+        then: Then,
+        ended_ms: int,
+        *,
+        is_told: bool = True,
+    ) -> bool:
         calls = turns.drain()
         for call in calls:
             if call.outcome == "throttled":
                 self._metrics.throttled.labels(call.operation).inc()
-        return await self._ledger.visited(job, state=state, then=then, ended_ms=ended_ms, calls=calls)
+        looks = job.looks + is_told
+        return await self._ledger.visited(
+            job, state=state, then=then, ended_ms=ended_ms, looks=looks, calls=calls
+        )
 
     def _tell(self, job: WatchedJob, look: Look) -> None:
         """Say and count how the plan ended, once."""
@@ -143,5 +170,27 @@ class Watcher:
         if look.then == "left":
             self._keep(job, "still_planned")
 
+    def _tell_trouble(self, job: WatchedJob, operation: str, error: EsaError) -> None:
+        """Say that *operation* fails for good, once until it succeeds: it concerns every job."""
+        if operation in self._troubles or isinstance(error, PASSING):
+            return
+        self._troubles.add(operation)
+        if operation == DELETE_JOB:
+            self._keep(job, error.code)
+            return
+        log.warning(
+            "worker.warning",
+            message="the plans of our jobs cannot be listed: they stay warming, and their jobs are kept",
+            code=error.code,
+            hint=error.hint,
+            site_id=job.site_id,
+            job_id=job.job_id,
+        )
+
     def _keep(self, job: WatchedJob, code: str) -> None:
         log.warning("job.kept", job_id=job.job_id, site_id=job.site_id, batch_id=job.batch_id, code=code)
+
+
+def _says(error: Exception) -> bool:
+    """Tell whether *error* counts as a look: throttling costs no attempt."""
+    return not isinstance(error, ThrottledError | NotYet)

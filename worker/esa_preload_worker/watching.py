@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from esa_preload_worker.esa import NotSentError, SiteBusyError, ThrottledError, UncertainError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from esa_preload_worker.esa import PlanOrder, PlanState
+    from esa_preload_worker.esa import EsaError, PlanOrder, PlanState
     from esa_preload_worker.ledger import JobState, WatchedJob
 
 ENDED = frozenset({"finished", "failed"})
@@ -18,6 +20,8 @@ LATE_MS = 500
 """A plan is looked at so long after its expected end: ESA's clock and the ledger's may differ a little."""
 AGAIN_MS, AGAIN_MOST_MS = 30_000, 600_000
 """A plan that is late is looked at again after so long, then after twice as long each time, up to the second."""
+RETRY_MS = 1_000
+"""A call that failed for a reason that passes is repeated so soon, then after twice as long each time."""
 FOLLOWED_MS = 86_400_000
 """A job whose plans have not all ended so long after they should have is left alone for good."""
 
@@ -57,6 +61,17 @@ def look_later(job: WatchedJob) -> int:
     return min(AGAIN_MOST_MS, AGAIN_MS << min(job.looks, 10))
 
 
+def retry_later(job: WatchedJob, error: EsaError) -> int:
+    """Return the ms until a call that *error* ended is tried again; a cooldown holds by itself."""
+    match error:
+        case ThrottledError():
+            return RETRY_MS
+        case NotSentError() | UncertainError() | SiteBusyError():
+            return min(AGAIN_MOST_MS, RETRY_MS << min(job.looks, 20))
+        case _:
+            return look_later(job)
+
+
 def judge(job: WatchedJob, plans: Sequence[PlanState] | None, *, now_ms: int, retention_ms: int) -> Look:
     """
     Decide what becomes of a job.
@@ -74,7 +89,7 @@ def judge(job: WatchedJob, plans: Sequence[PlanState] | None, *, now_ms: int, re
         )
     state, why = _state_of(job, plans, now_ms)
     if all(plan.status in ENDED for plan in plans):
-        ended_ms = job.ended_ms or now_ms
+        ended_ms = job.ended_ms or (now_ms if job.looks else min(now_ms, job.done_ms - LATE_MS))
         left_ms = ended_ms + retention_ms - now_ms
         return Look(state=state, then=max(0, left_ms), ended_ms=ended_ms, deletes=left_ms <= 0, why=why)
     if state == "waiting" and job.starts_ms > now_ms:

@@ -14,7 +14,9 @@ from redis.exceptions import RedisError
 from esa_preload.client import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
+from esa_preload.model import Plan
 from esa_preload.scripts import as_text, command, commands
+from esa_preload_worker import decisions
 from esa_preload_worker.check.audit import Auditor
 from esa_preload_worker.check.reader import LedgerReader
 from esa_preload_worker.esa import EsaClient
@@ -193,8 +195,18 @@ class Point:
     async def enqueue(self) -> None:
         """Accept the scenario's request."""
         if self.scenario.urls:
+            ends_in_s = self.scenario.plan_ends_in_s
+            plan = (
+                Plan(end=decisions.moment(round(timeline.unix() * 1000) + ends_in_s * 1000))
+                if ends_in_s
+                else None
+            )
             await self.client.enqueue(
-                SITE, self.scenario.urls, request_id=REQUEST, expires_in=self.scenario.expires_in_s
+                SITE,
+                self.scenario.urls,
+                request_id=REQUEST,
+                expires_in=self.scenario.expires_in_s,
+                plan=plan,
             )
         else:
             await self.client.enqueue_oss(SITE, OSS_LIST, request_id=REQUEST)
@@ -275,7 +287,11 @@ class Point:
         assert status.unknown == 0, status
         assert ends in (scenario.ends, scenario.or_ends), status
 
-        failures = [failure for failure in await self.client.failures(SITE) if failure.reason != "expired"]
+        failures = [
+            failure
+            for failure in await self.client.failures(SITE)
+            if failure.reason not in ("expired", "window_passed")
+        ]
         refused = Counter(scenario.refused_urls if ends.refused else ())
         assert Counter(failure.url for failure in failures) == refused, failures
         assert {failure.reason for failure in failures} == (scenario.reasons if ends.refused else set())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CREATE = "CreateScheduledPreloadJob"
 PLAN = "CreateScheduledPreloadExecutions"
+PLAN_LISTS = "ListScheduledPreloadExecutions"
 DELETE = "DeleteScheduledPreloadJob"
 
 OSS_LIST = "https://bucket.oss-cn-hangzhou.aliyuncs.com/list.txt"
@@ -48,6 +49,7 @@ class Scenario:
         sandbox: what its configuration has.
         settings: of the workers.
         expires_in_s: of the request.
+        plan_ends_in_s: of the request's plan, rounded up to the minute.
         meanwhile: what else happens, right after the other side did what a call asks.
         each_round: what else happens between two looks of the worker.
         is_stopping: whether the first worker is being shut down.
@@ -65,6 +67,7 @@ class Scenario:
     sandbox: Mapping[str, Any] = field(default_factory=dict[str, Any])
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     expires_in_s: int | None = None
+    plan_ends_in_s: int | None = None
     meanwhile: Callable[[Point, Worker, str], Awaitable[None]] | None = None
     each_round: Callable[[Point], Awaitable[None]] | None = None
     is_stopping: bool = False
@@ -92,6 +95,11 @@ async def _expire(point: Point, _: Worker, call: str) -> None:
         jump(6)
 
 
+async def _let_the_window_pass(point: Point, _: Worker, call: str) -> None:
+    if call == PLAN_LISTS and point.once("passed"):
+        jump(WINDOW_S + 60)
+
+
 def _shut_down_in(operation: str) -> Callable[[Point, Worker, str], Awaitable[None]]:
     async def shut_down(_: Point, worker: Worker, call: str) -> None:
         if call == operation and worker.is_first:
@@ -106,6 +114,7 @@ async def _reset_quota(point: Point) -> None:
         point.sandbox.reconfigure(url_quota_per_site=None)
 
 
+WINDOW_S = 90
 THROTTLED = _first("refuse", CREATE, status=429, code="Throttling.User")
 GOES_ON = "nobody knows that the call was refused: what is in flight goes on, as a request in flight does"
 
@@ -184,6 +193,12 @@ SCENARIOS: dict[str, Scenario] = {
         expires_in_s=5,
         sandbox=THROTTLED,
         meanwhile=_expire,
+    ),
+    "its window passes": Scenario(
+        ends=Ends(expired=4),
+        sandbox=_first("error_before", PLAN),
+        plan_ends_in_s=WINDOW_S,
+        meanwhile=_let_the_window_pass,
     ),
     "handed back": Scenario(ends=Ends(submitted=4), is_stopping=True),
     "handed over in Create": Scenario(ends=Ends(submitted=4), meanwhile=_shut_down_in(CREATE)),

@@ -69,9 +69,9 @@ async def test_warming_then_finished_then_deleted(
     await pass_time(worker, INTERVAL_S + 1)
     status = await worker.status(request)
     assert (counts(status), status.state, worker.calls(LIST_PLANS)) == ((0, 2, 0), "done", 1)
-    await pass_time(worker, RETENTION_S - 2)
+    await pass_time(worker, RETENTION_S - 5)
     assert (len(worker.jobs()), worker.calls(LIST_PLANS)) == (1, 1)
-    await pass_time(worker, 3)
+    await pass_time(worker, 6)
     assert (worker.jobs(), worker.calls(LIST_PLANS), worker.calls(DELETE_JOB)) == ([], 2, 1)
     assert jobs_told(logged) == [("job.deleted", "finished")]
     assert worker.rig.count("jobs_deleted_total", site=str(SITE)) == 1

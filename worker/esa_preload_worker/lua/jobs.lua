@@ -3,7 +3,7 @@
 --   job:<j>    hash  v, site, batch, plan, urls, owners '<n>:<urls> ...' (submitted ones), state, starts_at, done_at, ended_at, looks, visitor
 --   jobs:<s>   zset  job -> ms of the next visit: ZCARD tells how many of the site's jobs are ours
 --   agenda     zset  site -> ms of its next visit
---   short      zset  site that holds SHORT of the jobs it may have -> ms since when
+--   short      zset  site that holds SHORT of the jobs it may have -> ms of the last look for one of its jobs
 -- Each has a TTL as a last resort: jobs that nobody can look at are forgotten REQUEST_TTL after they should have ended.
 local SHORT = 0.8              -- from this part of its cap on a site's lanes wait to fill, and its jobs are looked at first
 local JOB_CAP_MS = 60000       -- a site that holds as many jobs as it may tries once a minute, or when one was deleted
@@ -85,7 +85,8 @@ local function learn_full(site)
   note_slots(site)
 end
 
--- A job was settled: it goes on record. `sent_at`: of its Create. Returns whether the site now holds as many as it may.
+-- A job was settled: it goes on record. `sent_at`: of its Create. Returns whether the site now holds as many as it
+-- may, as ESA said within the last minute.
 local function put_on_record(site, job, facts, owners, urls, sent_at)
   local state = facts.unplanned and 'unplanned' or facts.starts > now + STARTS_MS and 'waiting' or 'warming'
   local at = facts.unplanned and now + JOB_CAP_MS or math.max(state == 'waiting' and facts.starts or facts.done, now + setting('list_lag_ms'))
@@ -100,7 +101,9 @@ local function put_on_record(site, job, facts, owners, urls, sent_at)
     call('HSET', P .. 'site:' .. site, 'job_cap', cap)
   end
   note_slots(site)
-  return held + tonumber(call('HGET', P .. 'site:' .. site, 'batches') or 0) >= cap
+  -- Once a minute it tries all the same: the jobs of others may have gone.
+  local is_sure = now < learnt_at + JOB_CAP_MS
+  return is_sure and held + tonumber(call('HGET', P .. 'site:' .. site, 'batches') or 0) >= cap
 end
 
 -- The job is followed no longer. When it `is_gone` a place is free: a site that waits for one goes on.

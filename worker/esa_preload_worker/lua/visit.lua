@@ -3,7 +3,7 @@
 -- create jobs have room. ARGV: 2 token of this visit.
 -- Returns: {'visit', now, job, site, batch, plan, urls, state, starts ms, done ms, ended ms or 0, looks} | {'wait', ms}.
 -- While a site is short of places for jobs, its jobs go first, and as often as jobs may be created. Nobody else is given the job within
--- LEASE_MS. O(1): at most SITES sites are looked at.
+-- LEASE_MS. O(1): at most SITES sites are looked at; short ones that had their turn go to the back.
 local token = ARGV[2]
 local LEASE_MS, SITES, IDLE_MS = 30000, 20, 60000
 local SHARE, LEAST = 0.25, 0.2 -- of the rate of Create; calls/s
@@ -13,12 +13,13 @@ local function wait_until(at)
 end
 
 for _ = 1, SITES do
-  local due, site, share = call('ZRANGE', P .. 'agenda', 0, SITES - 1, 'WITHSCORES'), nil, SHARE
+  local due, site, share = call('ZRANGE', P .. 'agenda', 0, 0, 'WITHSCORES'), nil, SHARE
   if #due == 0 then return { 'wait', IDLE_MS } end
   if tonumber(due[2]) > now then return wait_until(tonumber(due[2])) end
-  for i = 1, #due, 2 do
-    if tonumber(due[i + 1]) <= now and call('ZSCORE', P .. 'short', due[i]) then
-      site, share = due[i], 1
+  for _, short in ipairs(call('ZRANGE', P .. 'short', 0, SITES - 1)) do
+    call('ZADD', P .. 'short', 'XX', text(turn()), short)
+    if tonumber(call('ZSCORE', P .. 'agenda', short) or INF) <= now then
+      site, share = short, 1
       break
     end
   end

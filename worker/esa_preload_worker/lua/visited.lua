@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Say what a visit to a job has shown. ARGV: 2 site, 3 job, 4 token of the visit, 5 ms until the next one, or 'gone' or 'left' to forget the job,
---   6 its state, 7 ms since when all its plans have ended or '', 8... calls to report (rate.lua).
+--   6 its state, 7 ms since when all its plans have ended or '', 8 looks that told something, 9... calls to report (rate.lua).
 -- Returns: {'ok'} | {'lost'} when the visit is another's by now, or the job is gone. The calls are reported either way. Safe to repeat, but
 -- for the calls. O(owners + lanes).
 local site, job, token, wait, state, ended_at = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local key = P .. 'job:' .. job
-if report_calls(8) > 0 then arm_next() end
+if report_calls(9) > 0 then arm_next() end
 local j = call('HMGET', key, 'visitor', 'state', 'owners')
 if j[1] ~= token then return { 'lost' } end
 count_warmth(j[3], j[2], state)
@@ -13,8 +13,7 @@ if wait == 'gone' or wait == 'left' then
   forget_job(site, job, wait == 'gone')
   return { 'ok' }
 end
-call('HSET', key, 'state', state)
-call('HINCRBY', key, 'looks', 1)
+call('HSET', key, 'state', state, 'looks', ARGV[8])
 if ended_at == '' then
   call('HDEL', key, 'ended_at')
 else
