@@ -52,7 +52,7 @@ async def test_a_rate_that_is_set_holds_whatever_esa_says(slow: LedgerDriver) ->
 async def test_a_rate_that_is_set_holds_after_a_probe(slow: LedgerDriver) -> None:
     """The call after the probe keeps the spacing that was set, not the one that the shut window would teach."""
     ledger = slow
-    await ledger.producers.set_rate(CREATE_JOB, 20)
+    await ledger.producers.set_rates([(CREATE_JOB, 20)])
     ledger.advance(50)
     (batch,) = await take_all(ledger)
     await ledger.settle(batch, reported(batch, "throttled", 60_000))
