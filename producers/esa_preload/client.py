@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from esa_preload.cancellation import end_tasks, heed_cancellation
 from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
-from esa_preload.connection import connect
+from esa_preload.connection import SERVER_AWAY, away_hint, connect
 from esa_preload.errors import (
     IncompleteError,
     InvalidRequestError,
@@ -62,6 +62,7 @@ Progress = Callable[[int], object]
 
 CHUNKS_IN_FLIGHT = 4
 
+_REPEAT = "repeat the call with the same request_id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
 _TEXT_MAX_CHARS = 128
 _COUNT_MAX = 2**31 - 1
@@ -104,7 +105,8 @@ class PreloadClient:
         self._is_ours = isinstance(redis, str)
         patience_s = _parse_patience(wait_for_redis)
         self._redis = connect(redis, options=_FAIL_FAST) if isinstance(redis, str) else redis
-        self._ledger = Ledger(self._redis, Keys(namespace), patience_s=patience_s)
+        hint = away_hint(redis) if isinstance(redis, str) else SERVER_AWAY
+        self._ledger = Ledger(self._redis, Keys(namespace), patience_s=patience_s, away_hint=hint)
         self._url_max_chars: int | None = None
 
     def __repr__(self) -> str:
@@ -528,6 +530,8 @@ def _telling(receipt: Callable[[], Receipt]) -> Generator[None]:
         exc.receipt = receipt()
         if isinstance(exc, QueueUnavailableError):
             exc.request_id = exc.receipt.request_id
+            if _REPEAT not in exc.hint:
+                exc.hint = f"{exc.hint}; then {_REPEAT}"
         raise
 
 
@@ -536,8 +540,7 @@ def _require_whole(request_id: str, accepted: Accepted) -> None:
     if not accepted.is_sealed:
         raise QueueUnavailableError(
             f"Redis came back without a part of request {request_id}",
-            hint="repeat the call with the same request_id: it brings in what is missing. To lose nothing in a crash of "
-            "Redis, see its append-only file",
+            hint=f"{_REPEAT}: it brings in what is missing. To lose nothing in a crash of Redis, see its append-only file",
         )
     if accepted.doubt:
         raise NotDurableError(

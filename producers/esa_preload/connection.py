@@ -35,6 +35,9 @@ _SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password")
 _TLS_PARAMETERS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 _WAIT_PARAMETERS = ("socket_timeout", "socket_connect_timeout")
 
+SERVER_AWAY = "check ESA_PRELOAD_REDIS_URL and that the server runs"
+EMBEDDED_AWAY = "the worker runs the embedded server: start `esa-preload-worker run` on this host with the same ESA_PRELOAD_REDIS_URL"
+
 RETRIED_ERRORS = [RedisConnectionError, RedisTimeoutError, OSError]
 
 
@@ -47,6 +50,11 @@ def embedded_directory(redis_url: str) -> Path | None:
         return Path(directory).expanduser().absolute()
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser().absolute() / "esa-preload"
+
+
+def away_hint(redis_url: str) -> str:
+    """Return what to do when nobody answers at *redis_url*."""
+    return SERVER_AWAY if embedded_directory(redis_url) is None else EMBEDDED_AWAY
 
 
 def embedded_socket(directory: Path) -> Path:

@@ -20,6 +20,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from esa_preload.connection import SERVER_AWAY
 from esa_preload.durability import Doubt, run_durably
 from esa_preload.errors import (
     InvalidRequestError,
@@ -103,8 +104,8 @@ class Accepted:
 
 
 @contextlib.contextmanager
-def redis_errors(request_id: str | None = None) -> Generator[None]:
-    """Map what Redis raises to what the caller can do about it."""
+def redis_errors(request_id: str | None = None, *, away_hint: str = SERVER_AWAY) -> Generator[None]:
+    """Map what Redis raises to what the caller can do about it; *away_hint*: when nobody answers."""
     try:
         yield
     except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
@@ -114,7 +115,7 @@ def redis_errors(request_id: str | None = None) -> Generator[None]:
         raise QueueUnavailableError(
             f"Redis refused the login: {why}" if is_login else f"Redis cannot be reached: {why}",
             request_id=request_id,
-            hint="check ESA_PRELOAD_REDIS_URL and that the server runs; then repeat the call with the same request_id",
+            hint=away_hint,
             is_outage=not is_login,
         ) from exc
     except ResponseError as exc:
@@ -124,11 +125,11 @@ def redis_errors(request_id: str | None = None) -> Generator[None]:
         raise QueueUnavailableError(
             f"Redis refused the command: {message}",
             request_id=request_id,
-            hint="see the server's memory, role and access rights; then repeat the call with the same request_id",
+            hint="see the server's memory, role and access rights",
             is_outage=isinstance(exc, _OUTAGES) or message.startswith(_OUTAGE_WORDS),
         ) from exc
     except RedisError as exc:
-        raise QueueUnavailableError(f"Redis failed: {exc}", request_id=request_id) from exc
+        raise QueueUnavailableError(f"Redis failed: {exc}", request_id=request_id, hint=away_hint) from exc
 
 
 class Ledger:
@@ -138,15 +139,23 @@ class Ledger:
     Args:
         now_ms: overrides the server's clock, in tests.
         patience_s: how long each step waits for a Redis that is away.
+        away_hint: what to do when it does not come.
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, *, now_ms: int | None = None, patience_s: float = 0.0
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        now_ms: int | None = None,
+        patience_s: float = 0.0,
+        away_hint: str = SERVER_AWAY,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.now_ms = now_ms
         self._patience_s = patience_s
+        self._away_hint = away_hint
 
     def __repr__(self) -> str:
         return f"<Ledger {self.keys.namespace}>"
@@ -159,7 +168,7 @@ class Ledger:
         """Await *act*, which is safe to repeat, with our errors and our patience."""
 
         async def once() -> T:
-            with redis_errors(request_id):
+            with redis_errors(request_id, away_hint=self._away_hint):
                 async with asyncio.timeout(STEP_S):
                     return await act()
 

@@ -254,6 +254,19 @@ async def test_a_mistake_is_one_sentence_and_the_documented_code(
     assert json.loads((await finish("esa-preload", "sites", "--json", env=env)).out) == []
 
 
+@pytest.mark.parametrize("arguments", [("sites",), ("limits",), ("explain", "r"), ("status", "r")])
+async def test_a_redis_that_is_down_has_a_hint_for_who_only_asks(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Nothing is said of a request id that the call has not, or that it has been given; an embedded server needs its worker."""
+    for redis_url, hint in (
+        ("redis://127.0.0.1:1", "check ESA_PRELOAD_REDIS_URL and that the server runs"),
+        (f"embedded:{tmp_path}", "start `esa-preload-worker run`"),
+    ):
+        done = await finish("esa-preload", *arguments, env=environment(ESA_PRELOAD_REDIS_URL=redis_url))
+        assert (done.code, hint in clean(done), "request_id" in done.err) == (3, True, False), done.err
+
+
 async def test_a_redis_that_is_down_is_exit_3_with_the_way_to_resume() -> None:
     """The sentence says that Redis cannot be reached and under which id the call can be repeated."""
     env = environment(ESA_PRELOAD_REDIS_URL="redis://127.0.0.1:1")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from esa_preload.cancellation import end_tasks
 from esa_preload.connection import connect
 from esa_preload.errors import EsaPreloadError, SettingsError
+from esa_preload.ledger import redis_errors
 from esa_preload.scripts import command
 from esa_preload.shell import exit_code
 from esa_preload_worker.logs import configure_logs, get_logger
-from esa_preload_worker.service import Service, start_errors
+from esa_preload_worker.service import Service
 from esa_preload_worker.settings import Loaded, load
 from esa_preload_worker.supervisor import arq_pool, worker_options
 
@@ -76,7 +77,7 @@ def _load() -> Loaded:
 async def _ask_redis(settings: Settings) -> None:
     redis = connect(settings.redis_url.get_secret_value())
     try:
-        with start_errors():
+        with redis_errors():
             await command(redis, "PING")
     finally:
         await redis.aclose()

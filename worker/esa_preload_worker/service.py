@@ -12,7 +12,7 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
 
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from esa_preload.cancellation import heed_cancellation
 from esa_preload.connection import connect
@@ -32,7 +32,7 @@ from esa_preload_worker.submit import OPERATIONS, Submitter
 from esa_preload_worker.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from esa_preload_worker.health import Part
@@ -116,7 +116,7 @@ class Service:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._redis.aclose)
-            with start_errors():
+            with redis_errors():
                 await self._claim_namespace()
                 await self._publish()
                 if self.settings.wait_aof and await self.ledger.trust_the_disk():
@@ -279,22 +279,6 @@ def _is_stuck(record: Mapping[str, str], now_ms: int) -> bool:
     if int(record.get("batches", 0)):
         return False
     return "paused" in record or (waits_until > now_ms and record.get("wait_reason") in LONG_WAITS)
-
-
-@contextlib.contextmanager
-def start_errors() -> Generator[None]:
-    """Map what Redis raises to what the person who starts a worker can do about it."""
-    try:
-        with redis_errors():
-            yield
-    except QueueUnavailableError as exc:
-        refused = isinstance(exc.__cause__, ResponseError)
-        exc.hint = (
-            "see the server's memory, role and access rights"
-            if refused
-            else "check ESA_PRELOAD_REDIS_URL and that the server runs"
-        )
-        raise
 
 
 def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> SettingsError:
