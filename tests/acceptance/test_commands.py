@@ -101,6 +101,8 @@ async def test_enqueue_prints_the_contract_as_one_json_document(env: dict[str, s
         "refused",
         "oldest_pending_s",
         "waiting_until",
+        "jobs",
+        "job_cap",
     }
     assert (await finish("esa-preload", "failures", "--site", SITE, "--json", env=env)).json() == []
 
@@ -314,7 +316,7 @@ async def test_waiting_too_long_is_exit_4_and_keeps_the_receipt(env: dict[str, s
     )
     assert done.code == 4
     assert done.json()["accepted"] == 1
-    assert "still has 1 URLs" in clean(done)
+    assert "still has 1 URL " in clean(done)
 
 
 async def test_every_command_has_help_with_an_example() -> None:

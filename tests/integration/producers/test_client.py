@@ -314,7 +314,7 @@ async def test_a_wrong_argument_is_one_sentence_and_nothing_is_enqueued(
 async def test_a_wait_that_is_too_short_says_so(client: PreloadClient, worker: WorkerLedger) -> None:
     """The time-out is an error of its own, the request goes on."""
     receipt = await client.enqueue(SITE, urls(1))
-    with pytest.raises(WaitTimeoutError, match="1 URLs"):
+    with pytest.raises(WaitTimeoutError, match="1 URL "):
         await client.wait(receipt.request_id, timeout=0.1)
     await drain(worker, SUBMITTED)
     assert (await client.wait(receipt.request_id, timeout=0.1)).submitted == 1
