@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, cast
 
 from esa_preload import reasons as why
@@ -10,23 +11,25 @@ from esa_preload.explanation import Explanation, Reason
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from esa_preload.facts import Facts, RequestFacts
+    from esa_preload.facts import BatchFacts, Facts, RequestFacts
 
 _ENDS = ("submitted", "refused", "expired", "cancelled", "unknown")
-_NO_TURN = {"in_flight", "ended", "failed", "unwanted", "not_pending"}
+_NO_TURN = {"ended", "failed", "unwanted", "not_pending"}
 
 
 def explain(facts: Facts, *, url: str | None = None) -> Explanation:
     """Order what keeps it from being submitted: what needs somebody or something else first, then by how long it lasts."""
     request, site = facts["request"], facts["site"]
     state, reasons = _explain(facts, url)
+    batch = facts["batch"]
+    is_taken = state == "in_flight" and not (batch and batch["state"] == "ready")
     return Explanation(
         site_id=int(site["id"]),
         request_id=request["id"] if request else None,
         url=url,
         state=state,
         reasons=tuple(reasons),
-        next_at=None if reasons[0].code in _NO_TURN else _next_at(facts, reasons),
+        next_at=None if is_taken or reasons[0].code in _NO_TURN else _next_at(facts, reasons),
     )
 
 
@@ -47,7 +50,7 @@ def _explain(
     if batch and batch["state"] == "ready":
         return "in_flight", _waiting(facts)
     if batch:
-        return "in_flight", [*why.no_worker(facts), why.flying(facts, batch)]
+        return "in_flight", _flying(facts, batch)
     if request:
         return _of_request(request)
     if url is not None:
@@ -56,7 +59,11 @@ def _explain(
         return "pending", _waiting(facts)
     if site["in_flight"]:
         text = f"nothing is pending; {why.counted(site['in_flight'], 'URL')} in flight, in {why.counted(site['batches'], 'batch')}"
-        return "in_flight", [*why.no_worker(facts), Reason(code="in_flight", text=text)]
+        return "in_flight", [
+            *why.no_worker(facts),
+            *why.blocks(facts),
+            Reason(code="in_flight", text=text),
+        ]
     return "idle", [Reason(code="not_pending", text="nothing of the site is pending or in flight")]
 
 
@@ -91,13 +98,23 @@ def _of_url(facts: Facts) -> tuple[Literal["ended", "idle"], list[Reason]]:
 
 
 def _waiting(facts: Facts) -> list[Reason]:
-    now = facts["now"]
-    timed = [*why.site_waits(facts), *why.gate(facts), *why.lane_turn(facts)]
-    timed.sort(key=lambda reason: -(reason.until or why.moment(now)).timestamp())
-    pace = [reason for reason in timed if reason.code == "pace"]
-    timed = [reason for reason in timed if reason.code != "pace"]
+    waits = [*why.site_waits(facts), *why.gate(facts["gate"]), *why.lane_turn(facts)]
+    timed, pace = _by_length(waits)
     found = [*why.no_worker(facts), *why.needs_somebody(facts), *timed, *why.queue(facts), *pace]
     return found or [Reason(code="due", text="nothing holds it: a worker takes it with its next look")]
+
+
+def _flying(facts: Facts, batch: BatchFacts) -> list[Reason]:
+    blocks = why.blocks(facts) if batch["state"] != "sent" else []
+    closed = [reason for gate in batch["gates"] or () for reason in why.gate(gate)]
+    timed, pace = _by_length(list({reason.text: reason for reason in closed}.values()))
+    return [*why.no_worker(facts), *blocks, *timed, why.flying(facts, batch), *pace]
+
+
+def _by_length(found: list[Reason]) -> tuple[list[Reason], list[Reason]]:
+    """Return what lasts, the longest first, and the pace, which is over soon."""
+    found.sort(key=lambda reason: reason.until.timestamp() if reason.until else math.inf, reverse=True)
+    return [each for each in found if each.code != "pace"], [each for each in found if each.code == "pace"]
 
 
 def _next_at(facts: Facts, reasons: list[Reason]) -> datetime | None:

@@ -7,8 +7,9 @@ from typing import TypedDict, cast
 
 
 class GateFacts(TypedDict):
-    """The pace of Create: ``at`` and ``why`` are ``None`` while it is open."""
+    """Whether an operation may be called: ``at`` and ``why`` are ``None`` while it may."""
 
+    operation: str
     at: int | None
     why: str | None
     rate: float
@@ -64,7 +65,7 @@ class PendingFacts(TypedDict):
 
 
 class BatchFacts(TypedDict):
-    """The batch that has it; ``is_held`` by a worker."""
+    """The batch that has it; ``is_held`` by a worker. ``gates``: those closed of the operations that it needs next."""
 
     id: str
     state: str
@@ -75,6 +76,7 @@ class BatchFacts(TypedDict):
     count: int
     is_newer: bool
     lease: int | None
+    gates: list[GateFacts] | None
 
 
 class FailureFacts(TypedDict):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from esa_preload.explanation import Reason, ReasonCode
 
 if TYPE_CHECKING:
-    from esa_preload.facts import BatchFacts, Facts
+    from esa_preload.facts import BatchFacts, Facts, GateFacts
 
 _BANDS = ("high", "normal", "low")
 
@@ -53,7 +53,6 @@ _BATCHES: dict[str, str] = {
 }
 
 _UPGRADE = "upgrade the workers: those that run cannot read it"
-_CREATE = "CreateScheduledPreloadJob"
 
 
 def _after(at_ms: float | None, now_ms: float) -> datetime | None:
@@ -90,18 +89,9 @@ def no_worker(facts: Facts) -> list[Reason]:
     return [Reason(code="no_worker", text=f"no worker is alive: {when}", hint=hint)]
 
 
-def needs_somebody(facts: Facts) -> list[Reason]:
-    """What a person must see to, and what the end of a batch does."""
-    site, account, lane, found = facts["site"], facts["account"], facts["lane"], list[Reason]()
-    number = site["id"]
-    if facts["gate"]["why"] == "unsupported" or (lane and lane["is_newer"]):
-        what = f"lane {lane['name']!r}" if lane and lane["is_newer"] else "the pace of the calls"
-        found.append(
-            Reason(code="newer_release", text=f"{what} was written by a newer release", hint=_UPGRADE)
-        )
-    if site["paused"] is not None:
-        text = f"the site is paused: {site['paused'] or 'no reason given'}"
-        found.append(Reason(code="paused", text=text, hint=f"`esa-preload resume {number}`"))
+def blocks(facts: Facts) -> list[Reason]:
+    """Codes of ESA that a person must act on: of the account, of the site."""
+    site, account, found = facts["site"], facts["account"], list[Reason]()
     if account:
         found.append(
             Reason(
@@ -119,11 +109,24 @@ def needs_somebody(facts: Facts) -> list[Reason]:
                 code="site_blocked",
                 text=f"the site is blocked with {site['blocked_code']}; one batch a minute finds out whether it still is",
                 hint="; ".join(
-                    filter(None, (site["blocked_hint"], f"`esa-preload resume {number}` tries at once"))
+                    filter(None, (site["blocked_hint"], f"`esa-preload resume {site['id']}` tries at once"))
                 ),
                 until=_after(site["waits"], facts["now"]),
             )
         )
+    return found
+
+
+def needs_somebody(facts: Facts) -> list[Reason]:
+    """What a person must see to, and what the end of a batch does."""
+    site, lane, found = facts["site"], facts["lane"], list[Reason]()
+    number = site["id"]
+    if lane and lane["is_newer"]:
+        found.append(_newer(f"lane {lane['name']!r}"))
+    if site["paused"] is not None:
+        text = f"the site is paused: {site['paused'] or 'no reason given'}"
+        found.append(Reason(code="paused", text=text, hint=f"`esa-preload resume {number}`"))
+    found += blocks(facts)
     at_work = f"the site has {counted(site['batches'], 'batch')} in flight, as many as"
     if site["why"] == "busy":
         text = f"{at_work} it may have: the next one goes when one ends"
@@ -153,15 +156,16 @@ def site_waits(facts: Facts) -> list[Reason]:
     ]
 
 
-def gate(facts: Facts) -> list[Reason]:
-    """Why Create may not be called."""
-    gate = facts["gate"]
+def gate(gate: GateFacts) -> list[Reason]:
+    """Why an operation may not be called."""
+    if gate["why"] == "unsupported":
+        return [_newer(f"the pace of {gate['operation']}")]
     known = _GATES.get(gate["why"] or "")
     if known is None or gate["at"] is None:
         return []
     code, text, hint = known
     until = moment(gate["at"])
-    text = text.format(operation=_CREATE, until=shown(until), rate=gate["rate"])
+    text = text.format(operation=gate["operation"], until=shown(until), rate=gate["rate"])
     return [Reason(code=code, text=text, hint=hint, until=until)]
 
 
@@ -202,6 +206,10 @@ def queue(facts: Facts) -> list[Reason]:
     return found
 
 
+def _newer(what: str) -> Reason:
+    return Reason(code="newer_release", text=f"{what} was written by a newer release", hint=_UPGRADE)
+
+
 def flying(facts: Facts, batch: BatchFacts) -> Reason:
     """Tell which batch has it, and how far that is."""
     text = f"in flight now, in batch {batch['id']} of {counted(batch['count'], 'URL')}: {_BATCHES.get(batch['state'], batch['state'])}"
@@ -211,7 +219,5 @@ def flying(facts: Facts, batch: BatchFacts) -> Reason:
         until = moment(batch["lease"])
         text += f"; it is looked at again at {shown(until)}"
     if batch["is_newer"]:
-        return Reason(
-            code="newer_release", text=f"batch {batch['id']} was written by a newer release", hint=_UPGRADE
-        )
+        return _newer(f"batch {batch['id']}")
     return Reason(code="in_flight", text=text, until=until)

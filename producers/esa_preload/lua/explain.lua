@@ -119,6 +119,17 @@ elseif owner and (request.pending > 0 or (request.lists > 0 and call('EXISTS', P
     ahead = ahead_of(site .. ':' .. lane_name, request.band, request.created_at) }
 end
 
+-- What a batch in such a state asks ESA next: each operation that may not be called now, until when and why.
+local NEEDS = { uncertain = { 'ListScheduledPreloadJobs', CREATE }, created = { 'ListScheduledPreloadExecutions', PLANS } }
+local function closed_gates(state)
+  local closed = {}
+  for _, op in ipairs(NEEDS[state] or {}) do
+    local at, why = gate(op)
+    if at > now then closed[#closed + 1] = { operation = op, at = whole(at), why = why, rate = rate_of(op).rate } end
+  end
+  return #closed > 0 and closed or null
+end
+
 -- A batch that holds it: the first that a look at those of the site finds, or of its split batches.
 local function holds(id)
   local b = call('HMGET', P .. 'batch:' .. id, 'site', 'members', 'owners')
@@ -144,7 +155,8 @@ if url ~= '' or owner then
       local b = call('HMGET', P .. 'batch:' .. id, 'state', 'attempt', 'sent_at', 'token', 'lane', 'count', 'v')
       local lease = call('ZSCORE', P .. 'leases', id)
       batch = { id = id, state = b[1], attempt = tonumber(b[2] or 0), sent_at = number(b[3]), is_held = b[4] ~= '', lane = b[5],
-        count = tonumber(b[6] or 0), is_newer = tonumber(b[7] or VERSION) > VERSION, lease = lease and whole(tonumber(lease)) or null }
+        count = tonumber(b[6] or 0), is_newer = tonumber(b[7] or VERSION) > VERSION, lease = lease and whole(tonumber(lease)) or null,
+        gates = closed_gates(b[1]) }
       break
     end
   end
@@ -191,7 +203,7 @@ local account = meta[1] and { code = meta[1], hint = meta[2] or '', at = number(
 local seen = call('ZRANGE', P .. 'workers', -1, -1, 'WITHSCORES')
 return { 'ok', cjson.encode({
   now = math.floor(now), workers = call('ZCOUNT', P .. 'workers', text(now - ALIVE_LEASES * setting('lease_ms')), '+inf'), seen = number(seen[2]),
-  gate = { at = opens > now and whole(opens) or null, why = opens > now and why_closed or null, rate = rate_of(CREATE).rate },
+  gate = { operation = CREATE, at = opens > now and whole(opens) or null, why = opens > now and why_closed or null, rate = rate_of(CREATE).rate },
   account = account, request = request, pending = pending, batch = batch, failure = failure, lane = lane,
   site = { id = site, paused = record[1] or null, waits = due(record[2]), wait_reason = record[3] or null,
     blocked_code = record[4] or null, blocked_hint = record[5] or null, batches = tonumber(record[6] or 0),

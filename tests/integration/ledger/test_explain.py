@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from esa_preload.errors import UnknownRequestError, UnknownSiteError, UnsupportedRecordError
 from esa_preload.explain import explain
 from esa_preload.reasons import shown
-from esa_preload_worker.ledger import CREATE_JOB, Block, Settlement, SiteWait
+from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Block, Settlement, SiteWait
 from integration.ledger.driver import HOLD, KEYS, PUT_BACK, SPLIT, SUBMITTED, LedgerDriver, read_all
+from integration.ledger.outcomes import call_of
 from integration.ledger.test_order import urls
 from integration.ledger.test_pace import reported, wait_ms
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from esa_preload.explanation import Explanation
+    from esa_preload_worker.ledger import CallOutcome
 
 URL = urls(1)[0]
 
@@ -352,6 +355,76 @@ async def test_what_a_batch_has(ledger: LedgerDriver) -> None:
     found = await told(ledger, url=URL)
     assert (found.state, codes(found)) == ("in_flight", ["due"])
     await behaves(ledger, found)
+
+
+CREATED = Settlement(what="defer", outcome="deferred", state="created", delay_ms=1_000)
+UNCERTAIN = replace(CREATED, outcome="uncertain", state="uncertain")
+
+
+async def put_off(
+    ledger: LedgerDriver, settlement: Settlement, *reports: tuple[str, CallOutcome, int]
+) -> None:
+    """A batch of request r is put off, with a job on record when it is to be in state created."""
+    await ledger.accept(urls(4), request_id="r")
+    ledger.advance(5_000)
+    batch = await ledger.take_batch()
+    if settlement.state == "created":
+        await ledger.workers.record_job(batch, job_id="j", job={}, plan_follows=False)
+    calls = tuple(
+        call_of(batch, outcome, hint_ms, operation=operation) for operation, outcome, hint_ms in reports
+    )
+    await ledger.settle(batch, replace(settlement, calls=calls))
+
+
+@pytest.mark.parametrize("scope", ["account", "site"])
+@pytest.mark.parametrize("settlement", [CREATED, UNCERTAIN], ids=["created", "uncertain"])
+async def test_a_block_holds_what_is_in_flight_too(
+    ledger: LedgerDriver, settlement: Settlement, scope: Literal["account", "site"]
+) -> None:
+    """A batch that is put off while its account or site is blocked says so first, with what to do, then where the batch is."""
+    await put_off(ledger, replace(settlement, block=Block(scope=scope, code="Forbidden", hint="look")))
+    for found in (await told(ledger, url=URL), await told(ledger, request_id="r"), await told(ledger)):
+        assert (found.state, found.next_at) == ("in_flight", None)
+        assert codes(found) == [f"{scope}_blocked", "in_flight"]
+        assert found.reasons[0].hint.startswith("look; `esa-preload resume")
+        assert found.reasons[0].until is not None
+
+
+@pytest.mark.parametrize(
+    ("settlement", "operation"),
+    [
+        (CREATED, CREATE_PLANS),
+        (CREATED, LIST_PLANS),
+        (UNCERTAIN, LIST_JOBS),
+        (UNCERTAIN, CREATE_JOB),
+    ],
+)
+async def test_what_is_in_flight_waits_for_the_operations_that_it_needs(
+    ledger: LedgerDriver, settlement: Settlement, operation: str
+) -> None:
+    """A cooldown of what comes next is told by the operation's name, until the moment at which it may be called."""
+    await put_off(ledger, settlement, (operation, "throttled", 7_000))
+    found = await told(ledger, url=URL)
+    assert codes(found) == ["cooldown", "in_flight"]
+    assert f"nobody calls {operation} until" in found.reasons[0].text
+    until = found.reasons[0].until
+    assert until is not None
+    ledger.advance(round(until.timestamp() * 1000) - ledger.now_ms - 1)
+    assert await wait_ms(ledger, operation) > 0
+    ledger.advance(1)
+    assert await wait_ms(ledger, operation) == 0
+
+
+async def test_what_another_operation_waits_for_does_not_hold_it(ledger: LedgerDriver) -> None:
+    """A cooldown of Create is nothing to a batch that has its job."""
+    await put_off(ledger, CREATED, (CREATE_JOB, "throttled", 7_000))
+    assert codes(await told(ledger, url=URL)) == ["in_flight"]
+
+
+async def test_the_endpoint_is_told_once(ledger: LedgerDriver) -> None:
+    """It holds both operations that the batch needs, and is one reason."""
+    await put_off(ledger, CREATED, (CREATE_PLANS, "not_sent", 0))
+    assert codes(await told(ledger, url=URL)) == ["endpoint", "in_flight"]
 
 
 async def test_a_held_part_is_found(ledger: LedgerDriver) -> None:
