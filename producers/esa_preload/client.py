@@ -342,9 +342,13 @@ class PreloadClient:
         """
         return await self._ledger.end_request(_parse_request_id(request_id), "cancelled")
 
-    async def pause(self, site_id: int, *, reason: str = "by an operator") -> bool:
+    async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
         """
         Submit nothing more for a site until :meth:`resume`; what is in flight goes on.
+
+        Args:
+            reason: shown by :meth:`sites`; ``by an operator`` unless given. A site that is paused already keeps its reason
+                unless another is given.
 
         Returns:
             whether it was not paused before.

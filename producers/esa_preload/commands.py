@@ -354,10 +354,12 @@ def cancel(request_id: str, *, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("site_id", metavar="SITE")
-@click.option("--reason", default="by an operator", show_default=True, help="Shown by `sites`.")
-def pause(site_id: str, reason: str) -> None:
+@click.option("--reason", metavar="TEXT", help='Shown by `sites`; "by an operator" unless given.')
+def pause(site_id: str, reason: str | None) -> None:
     """
     Submit nothing more for a site until `resume`; what is in flight goes on.
+
+    A site that is paused already keeps its reason, unless --reason gives another.
 
     Example: esa-preload pause 190007158391808 --reason "origin is down"
     """
@@ -367,7 +369,8 @@ def pause(site_id: str, reason: str) -> None:
 
         number = parse_site_id(site_id)
         changed = await client.pause(number, reason=reason)
-        click.echo(f"site {number} is paused" + ("" if changed else ", as it was before"))
+        before = ", as it was before" + (f"; its reason is now: {reason}" if reason else "")
+        click.echo(f"site {number} is paused" + ("" if changed else before))
         return 0
 
     _run(do)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Pause a site, or let it go on: by hand, whatever held it. ARGV: 2 site or '' for the account, 3 'pause' or 'resume',
---   4 why (pause).
+--   4 why (pause), or '' when nobody said: the reason of a site that is paused already is kept.
 -- Returns: {'ok', 1 when something changed, 1 when the account is blocked} | {'unknown'} for a site that was never seen. Idempotent.
 -- O(lanes + batches in flight): what waits for a probe of this site is due at once.
 local site, what, why = ARGV[2], ARGV[3], ARGV[4]
@@ -25,8 +25,8 @@ local key = P .. 'site:' .. site
 if call('EXISTS', key) == 0 then return { 'unknown' } end
 local changed
 if what == 'pause' then
-  changed = call('HSETNX', key, 'paused', why)
-  call('HSET', key, 'paused', why)
+  changed = call('HSETNX', key, 'paused', why == '' and 'by an operator' or why)
+  if why ~= '' then call('HSET', key, 'paused', why) end
 else
   changed = call('HDEL', key, 'paused', unpack(BLOCK))
   call('HDEL', key, 'quota_batch') -- it may have been raised

@@ -238,11 +238,15 @@ async def _cancelled_midway(client: PreloadClient) -> str:
 
 
 async def test_pause_resume_and_requeue(client: PreloadClient, worker: WorkerLedger) -> None:
-    """A paused site is not claimed, a resumed one is; refused URLs come back as a request of their own, once."""
+    """A paused site is not claimed and keeps its reason until another is given, a resumed one is; refused URLs come back as a request of their own, once."""
     receipt = await client.enqueue(SITE, urls(3))
     assert await client.pause(SITE, reason="origin is down")
     assert not await client.pause(SITE, reason="origin is down")
     assert [(site.state, site.reason) for site in await client.sites()] == [("paused", "origin is down")]
+    assert not await client.pause(SITE)
+    assert [site.reason for site in await client.sites()] == ["origin is down"]
+    assert not await client.pause(SITE, reason="by the night shift")
+    assert [site.reason for site in await client.sites()] == ["by the night shift"]
     assert await drain(worker, SUBMITTED) == []
     assert await client.resume(SITE)
     assert not await client.resume(SITE)
