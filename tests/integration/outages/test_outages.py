@@ -73,9 +73,7 @@ async def test_a_path_that_resets(server: Server, sandbox: Sandbox) -> None:
             await asyncio.sleep(0.1)
         run.ends()
         await run.until_back(work)
-        said = [event["event"] for event in run.worker.events()]
-        await run.judge("resets", episodes=said.count("redis.recovered"))
-        assert said.count("redis.unavailable") <= 1
+        await run.judge("resets", episodes=(0, 1))
 
 
 async def test_replies_that_are_slow(server: Server, sandbox: Sandbox) -> None:
@@ -88,7 +86,7 @@ async def test_replies_that_are_slow(server: Server, sandbox: Sandbox) -> None:
         await run.submitted(await run.enqueue(100))
         assert (await run.probe("readyz"))[0] == 200
         proxy.delay_s = 0
-        await run.judge("slow replies", episodes=0)
+        await run.judge("slow replies", episodes=(0,))
 
 
 async def test_loading(server: Server, sandbox: Sandbox) -> None:
@@ -149,9 +147,7 @@ async def test_an_address_that_leads_to_another_server(
             run.ends()
             server.command("CLIENT", "UNPAUSE")
             await run.until_back(work)
-            said = [event["event"] for event in run.worker.events()]
-            assert said.count("redis.unavailable") <= 1
-            await run.judge("READONLY behind a name", episodes=said.count("redis.recovered"))
+            await run.judge("READONLY behind a name", episodes=(0, 1))
     finally:
         successor.kill()
 
