@@ -15,6 +15,7 @@
 --   request:<n>         hash    a request and its counts; request-id:<id> -> n; chunks:<n> hash number -> result
 --   open, expiring      zset    n -> ms of the last chunk, n -> ms of expiry
 --   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
+--   told:<b>            string  token and reply of the last settlement, for a client that lost the reply
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
 --   parts:<s>           list    parts of split batches of a site that wait for their turn
 --   rate:<op>           hash    what was learnt of an operation's limit, and its cooldown (gate.lua); 'endpoint' is the circuit

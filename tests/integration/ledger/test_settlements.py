@@ -606,6 +606,18 @@ async def test_a_repeated_take_returns_the_same_batch(ledger: LedgerDriver) -> N
     assert await ledger.hash(KEYS.rate(CREATE_JOB)) == rate
 
 
+@pytest.mark.parametrize("settlement", [SUBMITTED, PUT_BACK, DEFER, SPLIT], ids=lambda s: s.what + s.verdict)
+async def test_a_repeated_settlement_returns_the_same(ledger: LedgerDriver, settlement: Settlement) -> None:
+    """When the reply is lost and the client repeats the command, nothing changes, and the worker can tell how its batch ended."""
+    batch = await claimed(ledger)
+    settled = await ledger.settle(batch, settlement)
+    assert not settled.lost
+    left = await read_all(ledger.redis)
+    assert await ledger.settle(batch, settlement) == settled
+    assert replace(await read_all(ledger.redis), ttl_ms={}) == replace(left, ttl_ms={})
+    assert (await ledger.settle(replace(batch, token="another"), settlement)).lost
+
+
 async def test_forgotten_scripts_are_loaded_again(ledger: LedgerDriver) -> None:
     """SCRIPT FLUSH, or a failover to a server that never saw them, changes nothing, also inside settle_and_take."""
     await ledger.accept(urls(300), request_id="r")

@@ -12,9 +12,10 @@
 --         over_quota (the quota refused all of it), roll (0 to 1),
 --         watch {job, plan, starts, done in ms} of a job that has its plan, kept [job...] that will have none (jobs.lua).
 -- Returns: {'ok', site resumed 0 or 1, account resumed 0 or 1, a wait or block began 0 or 1 (0: it goes on), wait until ms or 0,
---   verdict, urls, verdict, urls, ...} | {'lost'}. O(batch).
+--   verdict, urls, verdict, urls, ...} | {'lost'}. Safe to repeat: the same claim is told the same again for half a minute. O(batch).
 local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
-local batch_key = P .. 'batch:' .. id
+local batch_key, told_key = P .. 'batch:' .. id, P .. 'told:' .. id
+local TOLD_MS = 30000 -- a client repeats a command whose reply was lost within a few seconds
 local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'state', 'oldest_at', 'job_id', 'sent_at' }
 
 local function read_batch(batch)
@@ -25,7 +26,11 @@ local function read_batch(batch)
 end
 
 local mine = read_batch(id)
-if mine.token ~= token then return { 'lost' } end
+if mine.token ~= token then
+  local told = call('GET', told_key)
+  local said = told and string.sub(told, 1, #token + 1) == token .. ' ' and string.sub(told, #token + 2)
+  return said and cjson.decode(said) or { 'lost' }
+end
 local site, site_key = mine.site, P .. 'site:' .. mine.site
 local totals, waits_until, submitted = {}, 0, {}
 if what == 'hold' or (what == 'end' and (facts.verdict ~= 'submitted' or facts.exceptions)) then -- it may go back to its lane
@@ -391,4 +396,5 @@ for verdict, n in pairs(totals) do
   out[#out + 1] = verdict
   out[#out + 1] = n
 end
+call('SET', told_key, token .. ' ' .. cjson.encode(out), 'PX', TOLD_MS)
 return out
