@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -17,6 +19,7 @@ from esa_preload.errors import SettingsError
 from esa_preload.keys import Keys
 from esa_preload_worker.addresses import is_loopback
 from esa_preload_worker.esa.endpoint import Endpoint
+from esa_preload_worker.oss_endpoint import OssEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +36,9 @@ def _namespace(value: str) -> str:
     except SettingsError as exc:
         raise ValueError(str(exc).removeprefix("ESA_PRELOAD_NAMESPACE ")) from None
     return value
+
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 def _as_url(endpoint: str) -> str:
@@ -53,6 +59,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         allow_inf_nan=False,
     )
+
+    oss_max_bytes: ClassVar[int] = 10_000_000
+    """Bytes of a list, at most: ESA documents 10 MB for uploaded lists."""
 
     redis_url: Annotated[SecretStr, Field(description=f"Where the queue is: {SCHEMES}. Required.")]
     namespace: Annotated[str, AfterValidator(_namespace)] = Field(
@@ -130,6 +139,33 @@ class Settings(BaseSettings):
     shutdown_grace: float = Field(
         25, ge=0, le=3_600, description="Seconds to finish or hand back what is in flight at SIGTERM."
     )
+    oss_bucket: str = Field(
+        "",
+        description="Bucket through which large backlogs are submitted as lists (extra `oss`); empty: batches only.",
+    )
+    oss_endpoint: str = Field(
+        "",
+        description="OSS endpoint: the region's public or internal one, or the bucket's own domain; empty for the public one of REGION.",
+    )
+    oss_prefix: str = Field(
+        "esa-preload/",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]{0,199})?$",
+        description="First part of the objects' names.",
+    )
+    oss_min_urls: int = Field(
+        1_000, ge=1, le=1_000_000, description="URLs of a lane from which a list is made of them."
+    )
+    oss_max_urls: int = Field(
+        100_000,
+        ge=1,
+        le=1_000_000,
+        validate_default=True,
+        description="URLs of a list, at most; it ends at 10 MB, too.",
+    )
+    oss_link: Literal["signed", "plain"] = Field(
+        "signed",
+        description="How ESA reads a list: by a pre-signed link, or by a plain one that a bucket policy must allow.",
+    )
     ops_host: str = Field("127.0.0.1", min_length=1, description="Address of /metrics, /livez and /readyz.")
     ops_port: int = Field(
         9_464, ge=0, le=65_535, description="Port of these; 0 for a free one, which is logged."
@@ -157,7 +193,7 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
-    @field_validator("log_level", "log_format", mode="before")
+    @field_validator("log_level", "log_format", "oss_link", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -195,6 +231,35 @@ class Settings(BaseSettings):
         if least is not None and first is not None and not least <= first <= value:
             raise ValueError("RATE_MIN <= RATE_INITIAL <= RATE_MAX must hold")
         return value
+
+    @field_validator("oss_bucket")
+    @classmethod
+    def _oss_bucket(cls, value: str) -> str:
+        if value and not _BUCKET.fullmatch(value):
+            raise ValueError("a bucket's name is 3 to 63 of a-z, 0-9 and -, with no - at an end")
+        if value and importlib.util.find_spec("alibabacloud_oss_v2") is None:
+            raise ValueError("needs the extra oss: pip install 'esa-preload[worker,oss]'")
+        return value
+
+    @field_validator("oss_endpoint")
+    @classmethod
+    def _oss_endpoint(cls, value: str, info: ValidationInfo) -> str:
+        if not value:
+            return ""
+        region, is_insecure = (info.data.get(name) for name in ("region", "allow_insecure_endpoint"))
+        return OssEndpoint.parse(_as_url(value), region=region or "", allow_insecure=bool(is_insecure)).url
+
+    @field_validator("oss_max_urls")
+    @classmethod
+    def _is_not_below_least(cls, value: int, info: ValidationInfo) -> int:
+        if value < int(info.data.get("oss_min_urls", 0)):
+            raise ValueError("OSS_MIN_URLS <= OSS_MAX_URLS must hold")
+        return value
+
+    @property
+    def oss_endpoint_url(self) -> str:
+        """The endpoint of OSS as a URL."""
+        return self.oss_endpoint or f"https://oss-{self.region}.aliyuncs.com"
 
     @property
     def endpoint_url(self) -> str:

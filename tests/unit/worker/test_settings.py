@@ -47,7 +47,15 @@ DEFAULTS = {
 }
 """The contract's list."""
 
-ADDED = {"WAIT_AOF": "on"}
+ADDED = {
+    "WAIT_AOF": "on",
+    "OSS_BUCKET": "",
+    "OSS_ENDPOINT": "",
+    "OSS_PREFIX": "esa-preload/",
+    "OSS_MIN_URLS": "1000",
+    "OSS_MAX_URLS": "100000",
+    "OSS_LINK": "signed",
+}
 """What came since."""
 
 
@@ -107,6 +115,18 @@ BAD = {
     "MAX_PENDING_PER_SITE": ("0",),
     "REQUEST_TTL": ("0",),
     "SHUTDOWN_GRACE": ("-1", "3601"),
+    "OSS_BUCKET": ("ab", "a" * 64, "-ab", "ab-", "A-b", "a_b", "a.b", "a/b"),
+    "OSS_ENDPOINT": (
+        "http://oss-cn-hangzhou.aliyuncs.com",
+        "https://lists.oss-cn-hangzhou.aliyuncs.com",
+        "https://esa.cn-hangzhou.aliyuncs.com",
+        "https://u:p@h",
+        "https://h/lists",
+    ),
+    "OSS_PREFIX": ("/a", "a b/", "a?b", "a\nb", "x" * 201),
+    "OSS_MIN_URLS": ("0", "1000001"),
+    "OSS_MAX_URLS": ("0", "1000001", "999"),
+    "OSS_LINK": ("public",),
     "OPS_PORT": ("-1", "65536", "http"),
     "METRICS_MAX_SITES": ("0",),
     "LOG_LEVEL": ("loud",),
@@ -137,8 +157,14 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
         RATE_MIN="50",
         ENDPOINT="http://h.example",
         NAMESPACE="?",
+        OSS_BUCKET="No_bucket",
+        OSS_ENDPOINT="ftp://h",
+        OSS_MAX_URLS="10",
     )
-    for name in ("REDIS_URL", "BATCH_MAX_URLS", "LEASE", "RATE_MAX", "ENDPOINT", "NAMESPACE"):
+    for name in (
+        "REDIS_URL", "BATCH_MAX_URLS", "LEASE", "RATE_MAX", "ENDPOINT", "NAMESPACE",
+        "OSS_BUCKET", "OSS_ENDPOINT", "OSS_MAX_URLS",
+    ):  # fmt: skip
         assert f"{PREFIX}{name}" in message
 
 
@@ -249,3 +275,24 @@ def test_the_embedded_queue_has_a_directory(tmp_path: Path) -> None:
     assert settings().embedded_directory is None
     assert settings(REDIS_URL=f"embedded:{tmp_path}").embedded_directory == tmp_path
     assert "ESA_PRELOAD_REDIS_URL: /" in refusal(REDIS_URL=f"embedded:/{'d' * 200}")
+
+
+def test_a_bucket_without_the_extra_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the first large backlog, hours later."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'esa-preload[worker,oss]'" in refusal(OSS_BUCKET="lists")
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({}, "https://oss-cn-hangzhou.aliyuncs.com"),
+        ({"REGION": "ap-southeast-1"}, "https://oss-ap-southeast-1.aliyuncs.com"),
+        ({"OSS_ENDPOINT": "oss-cn-shanghai-internal.aliyuncs.com"}, "https://oss-cn-shanghai-internal.aliyuncs.com"),
+        ({"OSS_ENDPOINT": "http://127.0.0.1:8787/"}, "http://127.0.0.1:8787"),
+        ({"OSS_ENDPOINT": "http://lists.example", "ALLOW_INSECURE_ENDPOINT": "1"}, "http://lists.example"),
+    ],
+)  # fmt: skip
+def test_the_endpoint_of_oss_follows_the_region(variables: dict[str, str], url: str) -> None:
+    """Unless it is given; as for ESA's, http is for loopback, or must be allowed."""
+    assert settings(**variables).oss_endpoint_url == url

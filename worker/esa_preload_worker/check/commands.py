@@ -20,7 +20,7 @@ import click
 )
 def check(*, ledger: bool, repair: bool, live: bool, as_json: bool) -> None:
     """
-    Check settings, Redis, credentials and ESA's endpoint: 0 when nothing fails, else 1.
+    Check settings, Redis, credentials, ESA's endpoint and the bucket of lists: 0 when nothing fails, else 1.
 
     Example: esa-preload-worker check
     """

@@ -15,6 +15,7 @@ from esa_preload.errors import SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import redis_errors
 from esa_preload.scripts import as_text, command
+from esa_preload_worker.check.bucket import check_bucket
 from esa_preload_worker.check.environment import (
     EndpointFacts,
     NamespaceFacts,
@@ -97,6 +98,7 @@ async def _check_esa(settings: Settings) -> list[Outcome]:
         judge_credentials(None),
         judge_endpoint(facts, endpoint_url=settings.endpoint_url),
         judge_offset("esa-clock", "ESA", facts.offset_s),
+        *await check_bucket(settings, source),
     ]
 
 
