@@ -279,7 +279,11 @@ def test_the_embedded_queue_has_a_directory(tmp_path: Path) -> None:
 
 def test_a_bucket_without_the_extra_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the first large backlog, hours later."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    def find_nothing(name: str) -> None:
+        del name
+
+    monkeypatch.setattr("importlib.util.find_spec", find_nothing)
     assert "pip install 'esa-preload[worker,oss]'" in refusal(OSS_BUCKET="lists")
 
 
