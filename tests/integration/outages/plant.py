@@ -155,8 +155,8 @@ class Plant:
         return said.count("redis.unavailable"), said.count("redis.recovered")
 
     def stray(self) -> list[Any]:
-        """Return what the worker said, at warning or above, beside the one line that tells of the outage."""
-        known = ("redis.unavailable",)
+        """Return what the worker said, at warning or above, beside the one line that tells of the outage, and batches in doubt."""
+        known = ("redis.unavailable", "batch.uncertain")
         return [line for line in self.worker.lines if not line.startswith("{")] + [
             event
             for event in self.worker.events()
