@@ -81,6 +81,20 @@ async def test_a_good_environment_passes(env: dict[str, str]) -> None:
     assert "hint: start one: esa-preload-worker run" in plain.out
 
 
+async def test_a_bucket_is_tried(env: dict[str, str], sandbox: Sandbox) -> None:
+    """Only where one is configured: a list is put, read and deleted again; what is missing is named."""
+    with_bucket = env | {"ESA_PRELOAD_OSS_BUCKET": "lists", "ESA_PRELOAD_OSS_ENDPOINT": sandbox.url}
+    done = await check(with_bucket, "--json")
+    assert (done.code, list(states(done))) == (0, [*NAMES, "oss"])
+    assert outcome(done, "oss")["sentence"].endswith("takes, gives and deletes a list")
+    assert (sandbox.objects.names, sandbox.stats()["calls"]["PutObject"]) == ([], {"OK": 1})
+    sandbox.reconfigure(oss_buckets=("other",))
+    done = await check(with_bucket, "--json")
+    assert (done.code, outcome(done, "oss")["state"]) == (1, "fail")
+    assert "NoSuchBucket" in outcome(done, "oss")["sentence"]
+    assert "ESA_PRELOAD_OSS_BUCKET" in outcome(done, "oss")["hint"]
+
+
 async def test_a_running_worker_is_seen_and_its_settings_compared(env: dict[str, str]) -> None:
     """With other settings here than in force the check names them; a namespace of another endpoint fails."""
     async with started("esa-preload-worker", "run", env=env) as worker:

@@ -18,6 +18,8 @@ import pytest
 from esa_preload_worker.demo.commands import sandbox
 from esa_preload_worker.demo.sandbox import parse_config
 from esa_preload_worker.esa import EsaClient, ThrottledError, credentials_from_env
+from esa_preload_worker.oss import list_store
+from esa_preload_worker.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -66,6 +68,19 @@ async def test_points_a_worker_at_itself() -> None:
         assert (job.url_count, job.url_submitted) == (1, 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+async def test_offers_a_bucket_for_lists() -> None:
+    """The second line's variables, with the first's, are all that the store of lists needs."""
+    with running() as (process, line):
+        assert process.stdout is not None
+        environ = environment_of(line) | environment_of(process.stdout.readline())
+        settings = load(environ | {"ESA_PRELOAD_REDIS_URL": "redis://h"}).settings
+        store = list_store(settings, credentials_from_env(environ), {})
+        assert store is not None
+        async with store:
+            await store.put("a.txt", b"https://example.com/a.js")
+            assert await store.get("a.txt") == b"https://example.com/a.js"
 
 
 async def test_does_what_its_options_say() -> None:

@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     )
     oss_prefix: str = Field(
         "esa-preload/",
-        pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]{0,199})?$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$",
         description="First part of the objects' names.",
     )
     oss_min_urls: int = Field(

@@ -37,7 +37,7 @@ import click
 @click.option("--no-verify", is_flag=True, help="Do not check signatures.")
 def sandbox(*, host: str, port: int, **options: Any) -> None:
     """
-    Run a simulated ESA endpoint until SIGTERM.
+    Run a simulated ESA endpoint until SIGTERM, with a simulated OSS at the same address.
 
     Example: esa-preload-worker sandbox --rate 20 --burst 20
     """

@@ -29,6 +29,8 @@ from esa_preload_worker.sandbox.config import EVERY_OPERATION
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+BUCKET = "lists"
+"""Any will do: every bucket exists."""
 _WINDOW = re.compile(r"(\d{1,9})/(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
 
 
@@ -66,7 +68,7 @@ def parse_config(
 
 def announce(url: str, *, host: str) -> tuple[str, str]:
     """
-    Return the line that says how to point a worker at the sandbox at *url*, and a warning, or an empty text.
+    Return how to point a worker at the sandbox at *url*, in two lines, and a warning, or an empty text.
 
     Args:
         host: what it was told to listen on.
@@ -82,7 +84,8 @@ def announce(url: str, *, host: str) -> tuple[str, str]:
         url = f"http://127.0.0.1:{urlsplit(url).port}"
     return (
         f"Simulated ESA at {url}; for a worker: ESA_PRELOAD_ENDPOINT={url}{insecure}"
-        f" ALIBABA_CLOUD_ACCESS_KEY_ID={DEFAULT_ACCESS_KEY_ID} ALIBABA_CLOUD_ACCESS_KEY_SECRET={DEFAULT_ACCESS_KEY_SECRET}",
+        f" ALIBABA_CLOUD_ACCESS_KEY_ID={DEFAULT_ACCESS_KEY_ID} ALIBABA_CLOUD_ACCESS_KEY_SECRET={DEFAULT_ACCESS_KEY_SECRET}\n"
+        f"Simulated OSS at the same address; for large backlogs as lists: ESA_PRELOAD_OSS_BUCKET={BUCKET} ESA_PRELOAD_OSS_ENDPOINT={url}",
         warning,
     )
 

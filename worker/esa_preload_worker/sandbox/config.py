@@ -103,7 +103,11 @@ class SandboxConfig:
         max_body_bytes: of a request; more is an error.
         list_order: in which order of creation jobs are listed; ESA does not document one.
         foreign_jobs: jobs made by others before the start.
-        oss_objects: ``OssUrl`` to the text behind it, one URL a line.
+        oss_objects: ``OssUrl`` to the text behind it, one URL a line; others are looked for among what was put here.
+        oss_buckets: the buckets that exist; empty: every one.
+        oss_region: of the buckets, which every signature must name.
+        max_list_bytes: of a list behind an ``OssUrl``; more is an error.
+        max_object_bytes: of an object; more is an error.
         account_id: the ``AliUid`` of every reply.
         kept_url_bytes: bytes of URL text kept for the control routes; beyond it the oldest jobs lose theirs.
         kept_deleted_jobs: deleted jobs kept for the control routes; beyond it the first deleted are forgotten.
@@ -129,6 +133,10 @@ class SandboxConfig:
     list_order: Literal["newest", "oldest"] = "newest"
     foreign_jobs: tuple[ForeignJob, ...] = ()
     oss_objects: Mapping[str, str] = field(default_factory=dict[str, str])
+    oss_buckets: tuple[str, ...] = ()
+    oss_region: str = "cn-hangzhou"
+    max_list_bytes: int = 10_000_000
+    max_object_bytes: int = 64 << 20
     account_id: str = "1000000000000000"
     kept_url_bytes: int = 256 << 20
     kept_deleted_jobs: int = 100_000
@@ -143,6 +151,8 @@ class SandboxConfig:
         _require(_is_count(self.max_plans_per_job), "max_plans_per_job must be 0 or more")
         _require(self.max_urls_per_list >= 1, "max_urls_per_list must be 1 or more")
         _require(self.max_body_bytes >= 1, "max_body_bytes must be 1 or more")
+        _require(self.max_list_bytes >= 1, "max_list_bytes must be 1 or more")
+        _require(self.max_object_bytes >= 1, "max_object_bytes must be 1 or more")
         _require(self.list_order in {"newest", "oldest"}, "list_order must be newest or oldest")
 
 

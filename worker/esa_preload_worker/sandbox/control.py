@@ -76,6 +76,8 @@ def config_document(config: SandboxConfig) -> Body:
         "quota_is_all_or_nothing": config.quota_is_all_or_nothing,
         "sites": {str(site_id): list(domains) for site_id, domains in config.sites.items()},
         "oss_objects": dict(config.oss_objects),
+        "oss_buckets": list(config.oss_buckets),
+        "max_list_bytes": config.max_list_bytes,
     }
 
 
@@ -307,4 +309,6 @@ _FIELDS: Mapping[str, Callable[[object, str], object]] = {
     "quota_is_all_or_nothing": _boolean,
     "sites": _sites,
     "oss_objects": _oss_objects,
+    "oss_buckets": _texts,
+    "max_list_bytes": _whole,
 }

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from esa_preload_worker.sandbox.bucket import OSS_OPERATIONS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -52,7 +54,14 @@ KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 EVERY_OPERATION = "*"
 FAILED_FILE = "FailedFile"
-"""The name under which reading a list of refused URLs is struck; not an operation of the API, and not under ``*``."""
+"""The name under which reading a list of refused URLs is struck."""
+
+READ_LIST = "ReadList"
+"""
+ESA's reading of the list behind an ``OssUrl``: ``half`` leaves it half of the lines, any other kind none.
+"""
+BESIDE_THE_API = frozenset({FAILED_FILE, READ_LIST, *OSS_OPERATIONS.values()})
+"""What ``*`` does not strike."""
 
 CREATE_PLANS = "CreateScheduledPreloadExecutions"
 
@@ -69,7 +78,8 @@ class Fault:
     ``calls`` or ``first`` is given, and otherwise by ``probability``.
 
     Attributes:
-        operation: of the API; ``*`` for every one; ``FailedFile`` for the reading of a list of refused URLs.
+        operation: of the API; ``*`` for every one; ``FailedFile`` for the reading of a list of refused URLs; ``ReadList`` for
+            ESA's reading of a list; ``PutObject``, ``GetObject``, ``HeadObject`` or ``DeleteObject`` of OSS.
         probability: 0 to 1.
         calls: numbers of the calls that are struck, from 1.
         first: so many calls are struck, beginning with the next.
@@ -122,7 +132,9 @@ class Fault:
 
     def concerns(self, operation: str) -> bool:
         """Tell whether calls of *operation* are counted, and may be struck."""
-        return self.operation == operation or (self.operation == EVERY_OPERATION and operation != FAILED_FILE)
+        return self.operation == operation or (
+            self.operation == EVERY_OPERATION and operation not in BESIDE_THE_API
+        )
 
     def strikes(self, number: int, roll: float) -> bool:
         """Tell whether the *number*-th call is struck; *roll* is evenly distributed from 0 to below 1."""

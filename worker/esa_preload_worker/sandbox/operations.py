@@ -35,12 +35,14 @@ class Call:
     Attributes:
         base_url: where the caller reached the sandbox, without a slash at the end.
         most_plans: so many plans can be made; ``None``: as many as the job may have.
+        read_list: returns what ESA finds behind an ``OssUrl``; ``None``: nothing that it may read.
     """
 
     query: Mapping[str, str]
     form: Mapping[str, str]
     base_url: str
     most_plans: int | None = None
+    read_list: Callable[[str], bytes | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def _create_job(account: Account, call: Call) -> Body:
     if insert_way == "textBox":
         text = _url_list(account, form)
     elif insert_way == "oss":
-        text = _oss_list(account, form)
+        text = _oss_list(account, call)
     else:
         raise invalid("InsertWay", "it is neither textBox nor oss")
     job = account.create_job(site_id=site_id, name=name, insert_way=insert_way, url_text=text)
@@ -243,12 +245,17 @@ def _url_list(account: Account, form: Mapping[str, str]) -> str:
     return text
 
 
-def _oss_list(account: Account, form: Mapping[str, str]) -> str:
-    url = form.get("OssUrl", "")
+def _oss_list(account: Account, call: Call) -> str:
+    url = call.form.get("OssUrl", "")
     if not url:
         raise ApiError(400, "MissingOssUrl", "The OssUrl parameter is missing.")
-    # The seam for served objects: what is behind an OssUrl, one URL a line; a text file ends in a line break.
-    return account.config.oss_objects.get(url, "").replace("\r\n", "\n").removesuffix("\n")
+    content = call.read_list(url) or b""
+    if len(content) > account.config.max_list_bytes:
+        raise ApiError(
+            400, "OssFile.ExceedLimit", f"The list is larger than {account.config.max_list_bytes} bytes."
+        )
+    # A text file ends in a line break.
+    return content.decode(errors="replace").replace("\r\n", "\n").removesuffix("\n")
 
 
 def _orders(text: str) -> list[Order]:

@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: one endpoint as ESA has it, the failed files, and the control routes."""
+"""The sandbox over HTTP: one endpoint as ESA has it, the failed files, the buckets, and the control routes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from aiohttp import ClientPayloadError, web
 
 from esa_preload_worker.addresses import is_loopback
-from esa_preload_worker.sandbox import control, replies
+from esa_preload_worker.sandbox import control, oss_replies, replies
+from esa_preload_worker.sandbox.bucket import OSS_OPERATIONS, Objects, is_object_path
 from esa_preload_worker.sandbox.config import ForeignJob, SandboxConfig
-from esa_preload_worker.sandbox.faults import FAILED_FILE, Fault, Faults
+from esa_preload_worker.sandbox.faults import FAILED_FILE, READ_LIST, Fault, Faults
 from esa_preload_worker.sandbox.forms import decode_pairs
 from esa_preload_worker.sandbox.limits import Limits, hint_ms
 from esa_preload_worker.sandbox.operations import (
@@ -85,6 +87,7 @@ class Sandbox:
 
     Attributes:
         account: the jobs and plans it holds, for tests in the same process.
+        objects: what was put into its buckets.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Sandbox:
         self._struck: Counter[str] = Counter()
         self._runner: web.ServerRunner | None = None
         self.account = Account(self._config, clock)
+        self.objects = Objects(self._config, self.account.now_s)
 
     async def __aenter__(self) -> Self:
         """Listen; on return calls are answered."""
@@ -169,6 +173,7 @@ class Sandbox:
         self._faults.change(config.faults)
         self._verifier.change(config.credentials)
         self.account.change(config)
+        self.objects.change(config)
         self._config = config
 
     def add_foreign_job(self, job: ForeignJob) -> str:
@@ -181,7 +186,8 @@ class Sandbox:
 
     def stats(self) -> Body:
         """Return what ``GET /_sandbox/stats`` returns."""
-        return control.stats_document(self.account, self._calls, self._struck)
+        objects = {"objects": len(self.objects), "object_bytes": self.objects.size}
+        return control.stats_document(self.account, self._calls, self._struck) | objects
 
     # -- a call: receive, decide and commit, reply ------------------------------------------------------------------------
 
@@ -193,32 +199,65 @@ class Sandbox:
             return await self._handle_control(request, path)
         if request.method == "GET" and (match := _FAILED_FILE.fullmatch(path)):
             return await self._handle_failed_file(request, match[1])
+        if request.method in OSS_OPERATIONS and is_object_path(path):
+            return await self._handle_object(request)
         return self._respond(_refusal(_not_served(), request.host))
 
     async def _handle_call(self, request: web.BaseRequest) -> web.StreamResponse:
-        """
-        Answer one call of the API.
-
-        The steps stand apart so that a fault can come between them: nothing is decided before :meth:`_receive` has
-        returned, everything is committed when :meth:`_commit` has, and only then is there a reply to send, to delay
-        or to lose. Which fault strikes is asked here, once a call.
-        """
         half_latency_s = self._latency_s() / 2
         try:
-            received = await self._receive(request)
+            received = await self._receive(request, self._config.max_body_bytes)
         except ApiError as error:
             return self._respond(_refusal(error, request.host))
-        fault = self._strike(received.operation)
+        return await self._answer(
+            request,
+            received.operation,
+            half_latency_s,
+            commit=lambda fault: self._respond(self._commit(received, fault)),
+            broken=lambda fault: self._respond(_broken(fault)),
+        )
+
+    async def _handle_object(self, request: web.BaseRequest) -> web.StreamResponse:
+        half_latency_s = self._latency_s() / 2
+        try:
+            received = await self._receive(request, self._config.max_object_bytes)
+        except ApiError as error:
+            return self._object_failure(request.method, error)
+        return await self._answer(
+            request,
+            OSS_OPERATIONS[received.method],
+            half_latency_s,
+            commit=lambda _: self._commit_object(received),
+            broken=lambda fault: self._object_failure(received.method, _error_of(fault)),
+        )
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        operation: str,
+        half_latency_s: float,
+        *,
+        commit: Callable[[Fault | None], web.Response],
+        broken: Callable[[Fault], web.Response],
+    ) -> web.StreamResponse:
+        """
+        Answer one call.
+
+        The steps stand apart so that a fault can come between them: nothing is decided before the call was received,
+        everything is committed when *commit* has returned, and only then is there a reply to send, to delay or to lose.
+        Which fault strikes is asked here, once a call.
+        """
+        fault = self._strike(operation)
         if before_s := half_latency_s + _delay_before_s(fault):
             await asyncio.sleep(before_s)
-        outcome = self._commit(received, fault) if fault is None or fault.commits else _broken(fault)
+        reply = commit(fault) if fault is None or fault.commits else broken(fault)
         if half_latency_s:
             await asyncio.sleep(half_latency_s)
         if fault is None:
-            return self._respond(outcome)
+            return reply
         if fault.kind == "error_after":
-            outcome = _broken(fault)
-        return await spoiled(request, self._respond(outcome), fault)
+            reply = broken(fault)
+        return await spoiled(request, reply, fault)
 
     def _strike(self, operation: str) -> Fault | None:
         fault = self._faults.next(operation)
@@ -226,12 +265,12 @@ class Sandbox:
             self._struck[fault.kind] += 1
         return fault
 
-    async def _receive(self, request: web.BaseRequest) -> _Received:
+    async def _receive(self, request: web.BaseRequest, max_bytes: int) -> _Received:
         return _Received(
             method=request.method,
             target=request.raw_path,
             headers=_headers_of(request),
-            body=await _read(request, self._config.max_body_bytes),
+            body=await _read(request, max_bytes),
         )
 
     def _commit(self, received: _Received, fault: Fault | None) -> _Outcome:
@@ -253,8 +292,36 @@ class Sandbox:
             form=decode_parameters(decode_pairs(received.body)),
             base_url=_ELSEWHERE if fault and fault.kind == "file_elsewhere" else received.base_url,
             most_plans=0 if fault and fault.kind == "plan_failed" else None,
+            read_list=self._read_list,
         )
         return operation.run(self.account, call)
+
+    def _read_list(self, address: str) -> bytes | None:
+        """Return what ESA finds behind *address*: in the configuration, or among the objects that were put here."""
+        fault = self._strike(READ_LIST)
+        if fault is not None and fault.kind != "half":
+            return None
+        if (text := self._config.oss_objects.get(address)) is not None:
+            content: bytes | None = text.encode()
+        else:
+            content = self.objects.read(address) if _port_of(address) == self._port else None
+        if fault is None or content is None:
+            return content
+        lines = content.splitlines(keepends=True)
+        return b"".join(lines[: len(lines) // 2])
+
+    def _commit_object(self, received: _Received) -> web.Response:
+        codes = self._calls.setdefault(OSS_OPERATIONS[received.method], Counter())
+        try:
+            stored = self.objects.run(received.method, received.target, received.headers, received.body)
+        except ApiError as error:
+            codes[error.code] += 1
+            return self._object_failure(received.method, error)
+        codes["OK"] += 1
+        return oss_replies.success(received.method, stored, now_s=self.account.now_s())
+
+    def _object_failure(self, method: str, error: ApiError) -> web.Response:
+        return oss_replies.failure(method, error, host=self.endpoint, now_s=self.account.now_s())
 
     def _admit(self, received: _Received) -> Operation:
         if self._config.verify_signatures:
@@ -381,7 +448,18 @@ def _refusal(error: ApiError, host: str) -> _Outcome:
 
 def _broken(fault: Fault) -> _Outcome:
     """Return the reply that *fault* puts in the place of ESA's."""
-    return _refusal(ApiError(fault.http_status, fault.error_code, "A fault of the sandbox."), "")
+    return _refusal(_error_of(fault), "")
+
+
+def _error_of(fault: Fault) -> ApiError:
+    return ApiError(fault.http_status, fault.error_code, "A fault of the sandbox.")
+
+
+def _port_of(address: str) -> int | None:
+    try:
+        return urlsplit(address).port
+    except ValueError:
+        return None
 
 
 def _delay_before_s(fault: Fault | None) -> float:
