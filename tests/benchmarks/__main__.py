@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import durability, limits, measures, plots, rates, recovery, traffic
+from benchmarks import calls, durability, limits, measures, plots, rates, recovery, traffic
 from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
     "figures": lambda: [_figures()],
     "recovery": lambda: [asyncio.run(recovery.measure())],
     "durability": lambda: [asyncio.run(durability.measure())],
+    "calls": lambda: [asyncio.run(calls.measure())],
     "rates": rates.measure,
     "limits": lambda: [asyncio.run(limits.measure())],
     "fairness": lambda: [traffic.fairness()],

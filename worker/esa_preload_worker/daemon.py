@@ -42,7 +42,7 @@ def run(settings: Settings, *, burst: bool = False, warnings: Sequence[str] = ()
             log.warning("worker.warning", message=warning)
         if settings.embedded_directory:
             stack.enter_context(embedded_valkey(settings.embedded_directory))
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             code = runner.run(_live(settings, stop, burst=burst))
         log.info("worker.stopped", code=code)
     return code
@@ -88,7 +88,7 @@ class Stop:
         self._wake()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:
