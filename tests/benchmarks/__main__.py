@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import calls, durability, limits, measures, plots, rates, recovery, traffic
+from benchmarks import bulk, calls, durability, limits, measures, plots, rates, recovery, traffic
 from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
     "limits": lambda: [asyncio.run(limits.measure())],
     "fairness": lambda: [traffic.fairness()],
     "trickle": lambda: [traffic.trickles()],
+    "bulk": lambda: [asyncio.run(bulk.measure())],
 }
+FULL: dict[str, Callable[[], Sequence[Section]]] = {
+    "bulk": lambda: [asyncio.run(bulk.measure(bulk.MANY_URLS))],
+}
+"""What is measured in the place of a section with ``--full``."""
 
 
 def main() -> None:
@@ -55,13 +60,19 @@ def main() -> None:
         action="store_true",
         help="only draw the pictures of rates, into docs/images; measures nothing",
     )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="bulk with a million URLs: half an hour, with a line every ten seconds",
+    )
     arguments = parser.parse_args()
     if arguments.plots:
         for path in plots.draw():
             print(path)
         return
     for name in arguments.what or SECTIONS:
-        for section in SECTIONS[name]():
+        measure = FULL.get(name, SECTIONS[name]) if arguments.full else SECTIONS[name]
+        for section in measure():
             section.show()
             section.write()
 

@@ -8,11 +8,13 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from esa_preload_worker.demo.signals import until_signal
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
+from esa_preload_worker.sandbox.bucket import Objects, StoredObject
 from esa_preload_worker.sandbox.control import changes_of
 from esa_preload_worker.sandbox.plans import Order, Plan
 from esa_preload_worker.sandbox.state import Account, Job
@@ -24,6 +26,35 @@ if TYPE_CHECKING:
 ANNOUNCED = "listens at "
 _BIND_S = 20.0
 """Another process may have been given the port of one that was killed, for a moment."""
+
+
+class KeptObjects(Objects):
+    """Objects of UTF-8 that outlive their process, as those of the real OSS do: a file each."""
+
+    def __init__(self, config: SandboxConfig, now_s: Callable[[], float], directory: Path) -> None:
+        super().__init__(config, now_s)
+        self._directory = directory
+        directory.mkdir(exist_ok=True)
+        for path in directory.glob("*.object"):
+            facts: dict[str, Any] = json.loads(path.read_bytes())
+            bucket, key, body = facts.pop("bucket"), facts.pop("key"), facts.pop("body").encode()
+            super().store(bucket, key, StoredObject(body=body, **facts))
+
+    def store(self, bucket: str, key: str, stored: StoredObject) -> None:
+        """Keep an object, on disk too."""
+        path = self._path(bucket, key)
+        facts = asdict(stored) | {"bucket": bucket, "key": key, "body": stored.body.decode()}
+        path.with_suffix(".new").write_text(json.dumps(facts))
+        path.with_suffix(".new").rename(path)
+        super().store(bucket, key, stored)
+
+    def drop(self, bucket: str, key: str) -> None:
+        """Forget an object, on disk too."""
+        self._path(bucket, key).unlink(missing_ok=True)
+        super().drop(bucket, key)
+
+    def _path(self, bucket: str, key: str) -> Path:
+        return self._directory / f"{sha256(f'{bucket}/{key}'.encode()).hexdigest()}.object"
 
 
 class KeptAccount(Account):
@@ -96,7 +127,8 @@ async def _serve(config: SandboxConfig, port: int, journal: Path) -> int:
     until = time.monotonic() + _BIND_S
     while True:
         sandbox = Sandbox(config, port=port)
-        sandbox.account = KeptAccount(config, time.time, journal)
+        sandbox.account = account = KeptAccount(config, time.time, journal)
+        sandbox.objects = KeptObjects(config, account.now_s, journal.with_suffix(".objects"))
         try:
             async with sandbox:
                 print(f"{ANNOUNCED}{sandbox.url}", flush=True)

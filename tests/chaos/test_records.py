@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.esa import KeptAccount
+from chaos.esa import KeptAccount, KeptObjects
 from chaos.producers import Record
 from esa_preload_worker.sandbox import SandboxConfig
+from esa_preload_worker.sandbox.bucket import StoredObject
 from esa_preload_worker.sandbox.control import jobs_document, stats_document
 from esa_preload_worker.sandbox.plans import Order
 
@@ -36,6 +37,18 @@ def test_the_sandbox_remembers(tmp_path: Path) -> None:
     more = second.create_job(site_id=1, name="z", insert_way="textBox", url_text=urls)
     assert more.job_id not in {job.job_id for job in jobs}
     assert len(jobs_document(KeptAccount(CONFIG, time.time, journal))) == 3
+
+
+def test_the_sandbox_keeps_its_objects(tmp_path: Path) -> None:
+    """Those of the life before, as they were put last; what was deleted stays so."""
+    first = KeptObjects(CONFIG, time.time, tmp_path / "objects")
+    for key, body in (("a/1.txt", b"old"), ("a/1.txt", "\u00fc".encode()), ("gone", b"x")):
+        stored = StoredObject(body=body, content_type="text/plain", is_public=True, stored_s=7.5)
+        first.store("lists", key, stored)
+    first.drop("lists", "gone")
+    second = KeptObjects(CONFIG, time.time, tmp_path / "objects")
+    assert second.names == first.names == ["lists/a/1.txt"]
+    assert second.run("GET", "/lists/a/1.txt", {}) == first.run("GET", "/lists/a/1.txt", {})
 
 
 def test_the_sandbox_forgets_what_it_was_killed_at(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ _HINTS = {
     "UserDisable": "the account of the bucket is suspended or overdue: see its console",
     "EntityTooLarge": "lower ESA_PRELOAD_OSS_MAX_URLS",
 }
+_PERMISSIONS = {"PutObject": "oss:PutObject and oss:PutObjectAcl"}
 _ACTION_HINT = {
-    "AccessDenied": "grant oss:{action} on acs:oss:*:*:{resource} to the RAM user or role of the worker; and make sure that"
+    "AccessDenied": "grant {permissions} on acs:oss:*:*:{resource} to the RAM user or role of the worker; and make sure that"
     " ESA_PRELOAD_OSS_ENDPOINT is of the bucket's region",
 }
 
@@ -61,7 +62,8 @@ def oss_error(action: str, error: Any, *, resource: str) -> OssError:
         return _without_reply(action, error)
     code = _matching(_CODE, getattr(error, "code", "")) or f"HTTP{status}"
     request_id = _matching(_REQUEST_ID, getattr(error, "request_id", ""))
-    hint = _ACTION_HINT.get(code, _HINTS.get(code, "")).format(action=action, resource=resource)
+    permissions = _PERMISSIONS.get(action, f"oss:{action}")
+    hint = _ACTION_HINT.get(code, _HINTS.get(code, "")).format(permissions=permissions, resource=resource)
     if is_of_credentials(code):
         hint = "check the access key of the worker, and that the clock of this host is right"
     return OssError(

@@ -28,7 +28,7 @@ def error_of(error: Exception) -> OssError:
 @pytest.mark.parametrize(
     ("reply", "code", "word", "is_passing"),
     [
-        (ReplyError(403, "AccessDenied"), "AccessDenied", "grant oss:PutObject on acs:oss:*:*:lists/esa-preload/*", False),
+        (ReplyError(403, "AccessDenied"), "AccessDenied", "grant oss:PutObject and oss:PutObjectAcl on acs:oss:*:*:lists/esa-preload/*", False),
         (ReplyError(404, "NoSuchBucket"), "NoSuchBucket", "ESA_PRELOAD_OSS_BUCKET", False),
         (ReplyError(400, "PublicEndpointForbidden"), "PublicEndpointForbidden", "domain of your own", False),
         (ReplyError(403, "RequestTimeTooSkewed"), "RequestTimeTooSkewed", "clock", False),

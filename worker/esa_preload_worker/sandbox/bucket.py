@@ -97,12 +97,21 @@ class Objects:
         if not is_trusted and not (is_read and stored is not None and stored.is_public):
             raise ApiError(403, "AccessDenied", "You have no right to access this object.")
         if method == "PUT":
-            stored = self._objects[bucket, key] = self._stored(headers, body)
+            stored = self._stored(headers, body)
+            self.store(bucket, key, stored)
         elif method == "DELETE":
-            self._objects.pop((bucket, key), None)
+            self.drop(bucket, key)
         elif stored is None:
             raise ApiError(404, "NoSuchKey", "The specified key does not exist.")
         return stored
+
+    def store(self, bucket: str, key: str, stored: StoredObject) -> None:
+        """Keep an object in the place of what was there."""
+        self._objects[bucket, key] = stored
+
+    def drop(self, bucket: str, key: str) -> None:
+        """Forget an object, if there is one."""
+        self._objects.pop((bucket, key), None)
 
     def read(self, address: str) -> bytes | None:
         """Return what is behind *address*, as who has nothing but this address sees it; ``None``: nothing to see."""
