@@ -288,6 +288,28 @@ async def test_stale_entries_do_not_lead_the_search_astray(ledger: LedgerDriver)
     assert 10 + 60 <= facts["pending"]["ahead"] <= 100 + 60
 
 
+async def test_the_place_in_a_long_lane(ledger: LedgerDriver) -> None:
+    """Near both ends of a long lane places are exact; between them a sample tells them: a look there would hold the server up."""
+    thousands = 80
+    for number in range(thousands):
+        await ledger.accept(urls(1_000, start=1_000 * number))
+        ledger.advance(1)
+
+    async def ahead(number: int) -> int:
+        facts = await ledger.producers.explain(site_id=1, url=urls(1, start=number)[0])
+        assert facts["pending"] is not None
+        return facts["pending"]["ahead"]
+
+    for near in (0, 1_500, 19_990, 61_000, 1_000 * thousands - 1):
+        assert await ahead(near) == near
+    between = 40_500
+    estimates = [await ahead(between) for _ in range(5)]
+    assert len(set(estimates)) > 1
+    assert all(
+        abs(estimate - between) < 15_000 for estimate in estimates
+    )  # seven times what a sample is off, mostly
+
+
 async def test_other_lanes_and_sites_in_front(ledger: LedgerDriver) -> None:
     """Lanes of its site and sites that are due before are counted, and served before."""
     await ledger.accept(urls(100), site=2)
