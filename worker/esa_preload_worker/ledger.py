@@ -51,7 +51,7 @@ SWEEP = _script("sweep")
 VISIT = _script("visit", "jobs")
 VISITED = _script("visited", "jobs")
 
-SWEEP_STEPS = 4
+SWEEP_STEPS = 16
 """Steps of a sweep, while more is to be done: a thousand requests and four thousand URLs a second, in steps that hold nobody up."""
 
 DISK_TIMEOUT_MS = 3_000

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from esa_preload.scripts import command
-from integration.ledger.driver import KEYS, PUT_BACK, LedgerDriver
+from integration.ledger.driver import KEYS, PUT_BACK, LedgerDriver, read_all
 from integration.ledger.test_order import urls
 
 LANE = "1700003600000,,,"
@@ -131,7 +133,7 @@ async def test_a_walk_is_made_again_for_whoever_left_meanwhile(ledger: LedgerDri
 
 
 async def test_the_sweep_keeps_up_with_requests_that_expire(ledger: LedgerDriver) -> None:
-    """A thousand requests that expire at once are ended by one sweep, in steps of 250, each a short script."""
+    """A thousand requests that expire at once are ended by one sweep, in steps of 64, each a short script."""
     for number in range(1_100):
         await ledger.accept(urls(1, start=number), expires_in_ms=1_000)
     await ledger.producers.switch_site(1, "pause", "by hand")
@@ -140,6 +142,20 @@ async def test_the_sweep_keeps_up_with_requests_that_expire(ledger: LedgerDriver
     assert 1_000 <= swept.expired[1] <= 1_100
     await ledger.workers.sweep("w", turn_ms=1)
     assert not await command(ledger.redis, "EXISTS", f"{KEYS.prefix}expiring")
+
+
+async def test_a_sweep_reports_and_drops_on_many_sites(ledger: LedgerDriver) -> None:
+    """Of 600 sites with an expired URL each all are reported, once, and their lanes emptied, by two sweeps: a step does few of them."""
+    sites = range(1, 601)
+    for site in sites:
+        await ledger.accept(urls(1), site=site, expires_in_ms=1_000)
+        await ledger.producers.switch_site(site, "pause", "by hand")
+    ledger.advance(1_000)
+    reported: Counter[int] = Counter()
+    for _ in range(2):
+        reported.update((await ledger.workers.sweep("w", turn_ms=1)).expired)
+    assert reported == Counter(sites)
+    assert not [key for key in (await read_all(ledger.redis)).ttl_ms if ":lane:" in key]
 
 
 async def test_the_failures_are_bounded(ledger: LedgerDriver) -> None:

@@ -68,7 +68,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIM
 end
 
 -- 2. A batch of the next site, when Create may be called.
-local look_at_most = 2000 -- entries a call, when most belong to nobody any more
+local look_at_most = 1000 -- entries a call, when most belong to nobody any more
 
 -- While its site or the account is blocked, a batch only finds out whether it still is. Few URLs, since a refusal of the
 -- whole is taken apart down to single URLs: 2n - 1 calls.
