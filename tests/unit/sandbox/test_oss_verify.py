@@ -133,6 +133,14 @@ def test_a_signature_in_a_header_is_fresh() -> None:
         assert refusal(request, now_s=NOW_S + off_s) == "RequestTimeTooSkewed"
 
 
+@pytest.mark.parametrize("expires_s", [None, 60])
+def test_the_days_agree(expires_s: int | None) -> None:
+    """The day of the credential is that of the request: the key of the signature is made of it."""
+    query, headers = signed(expires_s=expires_s)
+    other = {name: value.replace("/20261124/", "/20261123/") for name, value in headers.items()}
+    assert refusal((query.replace("%2F20261124%2F", "%2F20261123%2F"), other)) == "InvalidArgument"
+
+
 def test_a_presigned_address_ends() -> None:
     """At its second; and it can't be made longer, nor longer than a week."""
     query, headers = signed(expires_s=60)

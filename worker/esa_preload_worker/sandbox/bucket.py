@@ -136,7 +136,7 @@ class Objects:
         return StoredObject(
             body=body,
             content_type=headers.get("content-type", "application/octet-stream"),
-            is_public=acl in _PUBLIC,
+            is_public=acl in _PUBLIC or (acl == "default" and self._config.oss_is_public),
             stored_s=self._now_s(),
         )
 

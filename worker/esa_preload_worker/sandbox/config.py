@@ -105,6 +105,7 @@ class SandboxConfig:
         foreign_jobs: jobs made by others before the start.
         oss_objects: ``OssUrl`` to the text behind it, one URL a line; others are looked for among what was put here.
         oss_buckets: the buckets that exist; empty: every one.
+        oss_is_public: everybody may read objects that have no ACL of their own.
         oss_region: of the buckets, which every signature must name.
         max_list_bytes: of a list behind an ``OssUrl``; more is an error.
         max_object_bytes: of an object; more is an error.
@@ -134,6 +135,7 @@ class SandboxConfig:
     foreign_jobs: tuple[ForeignJob, ...] = ()
     oss_objects: Mapping[str, str] = field(default_factory=dict[str, str])
     oss_buckets: tuple[str, ...] = ()
+    oss_is_public: bool = False
     oss_region: str = "cn-hangzhou"
     max_list_bytes: int = 10_000_000
     max_object_bytes: int = 64 << 20
