@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,16 @@ def test_an_object_is_named_after_its_batch(settings: Settings) -> None:
     assert object_name(settings, "b1") == "esa-preload/default/b1.txt"
     other = settings_of("http://127.0.0.1:1", OSS_PREFIX="lists", NAMESPACE="blue")
     assert object_name(other, "b1") == "listsblue/b1.txt"
+
+
+def test_nothing_is_loaded_without_a_bucket() -> None:
+    """A worker without one pays neither the time nor the memory of the library."""
+    program = (
+        "import sys, esa_preload_worker.service, esa_preload_worker.check.run\n"
+        "sys.exit(', '.join(sorted({'alibabacloud_oss_v2', 'requests', 'crcmod', 'Crypto'} & sys.modules.keys())))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
 
 
 async def test_a_list_is_put_linked_and_deleted(

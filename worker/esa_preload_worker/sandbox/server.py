@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from aiohttp import ClientPayloadError, web
+from aiohttp import web
 
 from esa_preload_worker.addresses import is_loopback
 from esa_preload_worker.sandbox import control, oss_replies, replies
@@ -32,6 +32,7 @@ from esa_preload_worker.sandbox.operations import (
     failed_file_text,
     operation_of,
 )
+from esa_preload_worker.sandbox.received import read, receive
 from esa_preload_worker.sandbox.replies import ApiError, Body
 from esa_preload_worker.sandbox.spoil import spoiled
 from esa_preload_worker.sandbox.state import Account
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from esa_preload_worker.sandbox.received import Received
+
 _CONTROL = "/_sandbox/"
 _FAILED_FILE = re.compile(r"/failed/([0-9a-f]{24})\.txt")
 # Actions that do not exist are counted together: their names are the caller's to invent.
@@ -48,28 +51,6 @@ _UNKNOWN_OPERATION = "unknown"
 # A reply that drips or lingers must not hold up the end.
 _SHUTDOWN_S = 1.0
 _ELSEWHERE = "https://files.example"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Received:
-    """A call as it arrived; header names in lower case."""
-
-    method: str
-    target: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def action(self) -> str:
-        return self.headers.get("x-acs-action", "")
-
-    @property
-    def operation(self) -> str:
-        return self.action if self.action in OPERATIONS else _UNKNOWN_OPERATION
-
-    @property
-    def base_url(self) -> str:
-        return f"http://{self.headers.get('host', '')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,12 +187,12 @@ class Sandbox:
     async def _handle_call(self, request: web.BaseRequest) -> web.StreamResponse:
         half_latency_s = self._latency_s() / 2
         try:
-            received = await self._receive(request, self._config.max_body_bytes)
+            received = await receive(request, self._config.max_body_bytes)
         except ApiError as error:
             return self._respond(_refusal(error, request.host))
         return await self._answer(
             request,
-            received.operation,
+            _operation_of(received),
             half_latency_s,
             commit=lambda fault: self._respond(self._commit(received, fault)),
             broken=lambda fault: self._respond(_broken(fault)),
@@ -220,7 +201,7 @@ class Sandbox:
     async def _handle_object(self, request: web.BaseRequest) -> web.StreamResponse:
         half_latency_s = self._latency_s() / 2
         try:
-            received = await self._receive(request, self._config.max_object_bytes)
+            received = await receive(request, self._config.max_object_bytes)
         except ApiError as error:
             return self._object_failure(request.method, error)
         return await self._answer(
@@ -265,17 +246,9 @@ class Sandbox:
             self._struck[fault.kind] += 1
         return fault
 
-    async def _receive(self, request: web.BaseRequest, max_bytes: int) -> _Received:
-        return _Received(
-            method=request.method,
-            target=request.raw_path,
-            headers=_headers_of(request),
-            body=await _read(request, max_bytes),
-        )
-
-    def _commit(self, received: _Received, fault: Fault | None) -> _Outcome:
+    def _commit(self, received: Received, fault: Fault | None) -> _Outcome:
         """Decide a call and do what it asks, at once: nothing here awaits."""
-        codes = self._calls.setdefault(received.operation, Counter())
+        codes = self._calls.setdefault(_operation_of(received), Counter())
         try:
             body = self._run(received, fault)
         except ApiError as error:
@@ -284,7 +257,7 @@ class Sandbox:
         codes["OK"] += 1
         return _Outcome(status=200, body={"RequestId": replies.new_request_id()} | body)
 
-    def _run(self, received: _Received, fault: Fault | None) -> Body:
+    def _run(self, received: Received, fault: Fault | None) -> Body:
         operation = self._admit(received)
         query = received.target.partition("?")[2].encode("utf-8", "surrogateescape")
         call = Call(
@@ -310,7 +283,7 @@ class Sandbox:
         lines = content.splitlines(keepends=True)
         return b"".join(lines[: len(lines) // 2])
 
-    def _commit_object(self, received: _Received) -> web.Response:
+    def _commit_object(self, received: Received) -> web.Response:
         codes = self._calls.setdefault(OSS_OPERATIONS[received.method], Counter())
         try:
             stored = self.objects.run(received.method, received.target, received.headers, received.body)
@@ -323,7 +296,7 @@ class Sandbox:
     def _object_failure(self, method: str, error: ApiError) -> web.Response:
         return oss_replies.failure(method, error, host=self.endpoint, now_s=self.account.now_s())
 
-    def _admit(self, received: _Received) -> Operation:
+    def _admit(self, received: Received) -> Operation:
         if self._config.verify_signatures:
             self._verifier.verify(
                 method=received.method,
@@ -377,7 +350,7 @@ class Sandbox:
 
     async def _handle_control(self, request: web.BaseRequest, path: str) -> web.Response:
         try:
-            raw = await _read(request, self._config.max_body_bytes)
+            raw = await read(request, self._config.max_body_bytes)
             document = self._control(request.method, path.removeprefix(_CONTROL), raw)
         except (control.ControlError, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
@@ -411,26 +384,8 @@ async def serve(
         await asyncio.Event().wait()
 
 
-async def _read(request: web.BaseRequest, max_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.content.iter_any():
-            size += len(chunk)
-            if size > max_bytes:
-                raise ApiError(413, "RequestEntityTooLarge", f"The request is larger than {max_bytes} bytes.")
-            chunks.append(chunk)
-    except (ClientPayloadError, web.RequestPayloadError):
-        raise ApiError(400, "InvalidParameter", "The body cannot be read.") from None
-    return b"".join(chunks)
-
-
-def _headers_of(request: web.BaseRequest) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        key = name.lower()
-        headers[key] = f"{headers[key]},{value}" if key in headers else value
-    return headers
+def _operation_of(received: Received) -> str:
+    return received.action if received.action in OPERATIONS else _UNKNOWN_OPERATION
 
 
 def _refusal(error: ApiError, host: str) -> _Outcome:
