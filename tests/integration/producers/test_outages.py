@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from conftest import NAMESPACE
 from esa_preload import PreloadClient, QueueUnavailableError, SettingsError
@@ -17,6 +19,8 @@ from waiting import wait_until_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Any
+
+    from redis.asyncio import Redis
 
     from integration.producers.conftest import OwnValkey
 
@@ -56,6 +60,25 @@ async def test_a_server_that_hangs_costs_one_time_out_however_many_chunks_wait(o
         assert 1.4 < took_s < 2.9
         assert error.is_outage
         assert (await client.enqueue(SITE, urls(5_500), request_id="r")).accepted == 5_500
+
+
+async def test_a_connection_that_the_server_closed_is_replaced_before_it_is_used(redis_url: str) -> None:
+    """A client that repeats nothing meets no error: what its loop has seen of the end is enough."""
+    once = connect(redis_url, options={"retry": Retry(NoBackoff(), 0)})
+    other = connect(redis_url)
+    try:
+        number = await command(once, "CLIENT", "ID")
+        assert await command(other, "CLIENT", "KILL", "ID", number) == 1
+        await wait_until_async(lambda: _is_gone(other, number))
+        await asyncio.sleep(0)  # the loop reads the end
+        assert await command(once, "CLIENT", "ID") != number
+    finally:
+        await once.aclose()
+        await other.aclose()
+
+
+async def _is_gone(redis: Redis, number: int) -> bool:
+    return not await command(redis, "CLIENT", "LIST", "ID", number)
 
 
 async def test_waiting_ends_at_the_deadline_with_the_same_error() -> None:
