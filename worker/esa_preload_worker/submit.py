@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from esa_preload.model import PACED_OPERATIONS
@@ -407,10 +407,12 @@ def _live(plans: Sequence[PlanState]) -> PlanState | None:
     return next((plan for plan in plans if plan.status != "failed"), None)
 
 
+_STORED = tuple(field.name for field in fields(Job) if field.name not in ("created_at", "name", "site_id"))
+"""What of a job the ledger keeps."""
+
+
 def _write_job(job: Job, *, plan_sent_ms: int = 0) -> dict[str, Any]:
-    stored = {
-        name: value for name, value in asdict(job).items() if name not in ("created_at", "name", "site_id")
-    }
+    stored = {name: getattr(job, name) for name in _STORED}
     return stored | ({"plan_sent_ms": plan_sent_ms} if plan_sent_ms else {})
 
 
