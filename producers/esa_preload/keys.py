@@ -99,6 +99,10 @@ class Keys:
         """Hash: a claimed batch; gone when it is settled."""
         return f"{self.prefix}batch:{batch_id}"
 
+    def bulk(self, batch_id: str) -> str:
+        """List: the packs of a bulk batch, which are batches themselves."""
+        return f"{self.prefix}bulk:{batch_id}"
+
     def job(self, job_id: str) -> str:
         """Hash with a TTL: a job of ours at ESA, and what is known of its plan."""
         return f"{self.prefix}job:{job_id}"

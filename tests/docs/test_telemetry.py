@@ -20,7 +20,7 @@ from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot
 from esa_preload_worker.submit import OPERATIONS as PACED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PACKAGE = Path(esa_preload_worker.__file__).parent
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
@@ -88,7 +88,7 @@ def test_the_closed_sets_of_labels_are_those_of_the_code() -> None:
 def outcomes() -> set[str]:
     """Return every outcome that the decisions give a settlement, as their source says."""
     found: set[str] = set()
-    for name in ("decisions.py", "submit.py", "report.py"):
+    for name in ("decisions.py", "bulk_decisions.py", "submit.py", "report.py"):
         for node in ast.walk(_parse(PACKAGE / name)):
             match node:
                 case ast.keyword(arg="outcome", value=value):
@@ -157,7 +157,7 @@ def _log_calls() -> Iterator[tuple[str, str, set[str]]]:
                     assert isinstance(event, ast.Constant), f"{path}:{call.lineno}: the event is no constant"
                     assert len(call.args) == 1, f"{path}:{call.lineno}: facts are keys"
                     # `exception` logs at error, with the traceback under that name.
-                    keys = _keys_of(call, function)
+                    keys = _keys_of(call, function, functions)
                     if method == "exception":
                         yield str(event.value), "error", keys | {"exception"}
                     else:
@@ -174,18 +174,22 @@ def _is_log_call(node: ast.AST) -> bool:
     )
 
 
-def _keys_of(call: ast.Call, function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _keys_of(call: ast.Call, function: Function, functions: Sequence[Function]) -> set[str]:
     """Return the keys of a call; `**facts` stands for each constant key of a dict that is put into `facts` there."""
     found = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
     for keyword in call.keywords:
         if keyword.arg is None:
             assert isinstance(keyword.value, ast.Name)
             assert keyword.value.id == "facts"
-            found |= _facts(function)
+            found |= _facts(function, functions)
     return found
 
 
-def _facts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+def _facts(function: Function, functions: Sequence[Function]) -> set[str]:
+    """Return the keys of `facts` in *function*, with those of the one of the same module that made them."""
     values: list[ast.expr] = []
     for node in ast.walk(function):
         targets: list[ast.expr] = []
@@ -197,8 +201,12 @@ def _facts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
             continue
         if any(isinstance(target, ast.Name) and target.id == "facts" for target in targets) and node.value:
             values.append(node.value)
+    makers = {
+        value.func.id for value in values if isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
+    }
+    made = {key for maker in functions if maker.name in makers for key in _facts(maker, functions)}
     dicts = [node for value in values for node in ast.walk(value) if isinstance(node, ast.Dict)]
-    return {
+    return made | {
         key.value
         for found in dicts
         for key in found.keys

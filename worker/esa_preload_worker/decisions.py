@@ -190,7 +190,7 @@ def judge_list(job: Job, refused: Sequence[RefusedUrl], timing: Timing) -> Settl
     done = Settlement(what="end", outcome="submitted", verdict="submitted", site_ok=True, planned=True)
     kinds = error_kinds(job.error_info)
     if "QuotaExcess" in kinds:
-        done = replace(done, site_ok=False, site_wait=_quota_wait(timing))
+        done = replace(done, site_ok=False, site_wait=quota_wait(timing))
         if job.url_submitted == 0:
             return replace(done, outcome="requeued", verdict="pending", planned=False)
     missing = max(0, job.url_count - job.url_submitted)
@@ -210,7 +210,12 @@ def judge_list(job: Job, refused: Sequence[RefusedUrl], timing: Timing) -> Settl
 
 
 def judge_job(
-    urls: Sequence[str], job: Job, refused: Sequence[RefusedUrl] | None, timing: Timing
+    urls: Sequence[str],
+    job: Job,
+    refused: Sequence[RefusedUrl] | None,
+    timing: Timing,
+    *,
+    exempted: int = 0,
 ) -> Settlement:
     """
     Decide how each URL of a created job ends, supposing that its plan is created.
@@ -220,6 +225,7 @@ def judge_job(
         job: what Create answered, or what the look-up found.
         refused: the list behind ``FailedFileOss``; ``None`` when it is needed and cannot be read, or there is none.
         timing: for the pause of a quota.
+        exempted: refused ones that were among the list and have ended.
     """
     done = Settlement(what="end", outcome="submitted", verdict="submitted", site_ok=True, planned=True)
     missing = max(0, job.url_count - job.url_submitted)
@@ -228,7 +234,7 @@ def judge_job(
         return done
     quota = "QuotaExcess" in kinds
     if quota:
-        done = replace(done, site_ok=False, site_wait=_quota_wait(timing))
+        done = replace(done, site_ok=False, site_wait=quota_wait(timing))
     listed = _exemptions(urls, refused or (), kinds)
     if job.url_submitted == 0:
         verdict, reason, code = _verdict_of("QuotaExcess" if quota else next(iter(kinds), "OtherErrors"))
@@ -245,7 +251,7 @@ def judge_job(
         )
     if refused is None and missing:
         return replace(done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info)
-    if len(listed) < missing:
+    if len(listed) + exempted < missing:
         # Some of the refused ones are not recognised: of the rest nobody can say which went.
         rest_unknown = replace(
             done, outcome="unknown", verdict="unknown", reason=UNKNOWN_REASON, code=job.error_info
@@ -326,7 +332,7 @@ def after_create_error(batch: Batch, error: EsaError, *, timing: Timing) -> Sett
                 if batch.is_part and len(batch.urls) > 1
                 else _again(batch, "requeued", timing.quota_retry_after_ms)
             )
-            return replace(again, site_wait=_quota_wait(timing), over_quota=True)
+            return replace(again, site_wait=quota_wait(timing), over_quota=True)
         case BlockedError():
             block = _block(error)
             return replace(_again(batch, "blocked", block.probe_ms), block=block)
@@ -408,6 +414,7 @@ def after_plan_error(
                 list_ends=None,
                 site_ok=False,
                 planned=False,
+                state="returning",
             )
         case _:
             return plan_failed(batch, judged, error.code)
@@ -442,7 +449,7 @@ def _after_transient(later: Settlement, error: EsaError, timing: Timing) -> Sett
             return replace(later, outcome="busy", delay_ms=BUSY_MS, site_wait=wait)
         case BlockedError() if is_quota(error.code):
             wait_ms = timing.quota_retry_after_ms
-            return replace(later, outcome="deferred", delay_ms=wait_ms, site_wait=_quota_wait(timing))
+            return replace(later, outcome="deferred", delay_ms=wait_ms, site_wait=quota_wait(timing))
         case BlockedError():
             block = _block(error)
             return replace(later, outcome="blocked", block=block, delay_ms=block.probe_ms)
@@ -501,8 +508,8 @@ def hand_over() -> Settlement:
 
 
 def _again(batch: Batch, outcome: str, delay_ms: int = 0) -> Settlement:
-    """Nothing was created: URLs back to their lane, or, for a part of a split batch, the part once more."""
-    if batch.is_part:
+    """Nothing was created: URLs back to their lane; a part of a split batch, or a bulk, once more as it is."""
+    if batch.is_part or batch.bulk:
         return Settlement(what="defer", outcome=outcome, state="ready", delay_ms=delay_ms)
     return Settlement(what="end", outcome=outcome, verdict="pending")
 
@@ -514,7 +521,8 @@ def _smaller(batch: Batch, error: EsaError) -> Settlement:
     return _again(batch, "too_large")
 
 
-def _quota_wait(timing: Timing) -> SiteWait:
+def quota_wait(timing: Timing) -> SiteWait:
+    """Return how long a site waits for its quota."""
     return SiteWait(reason="quota", ms=timing.quota_retry_after_ms)
 
 

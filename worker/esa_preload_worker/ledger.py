@@ -41,7 +41,8 @@ def _script(name: str, *includes: str) -> Script:
     return load_script(name, package=package, includes=(*_RATE, *more))
 
 
-TAKE = _script("take")
+TAKE = _script("take", "claim")
+GATHER = _script("gather", "claim")
 CREATED = _script("created")
 SETTLE = _script("settle", "jobs")
 PACE = _script("pace")
@@ -50,6 +51,9 @@ RENEW = _script("renew")
 SWEEP = _script("sweep")
 VISIT = _script("visit", "jobs")
 VISITED = _script("visited", "jobs")
+
+PACK_URLS = 1_000
+"""URLs of a pack: as many as one script may claim, end or put back in some milliseconds."""
 
 SWEEP_STEPS = 16
 """Steps of a sweep, while more is to be done: a thousand requests and four thousand URLs a second, in steps that hold nobody up."""
@@ -60,11 +64,27 @@ DISK_TIMEOUT_MS = 3_000
 _CANNOT_TELL = re.compile(r"unknown command|appendonly is disabled|no permissions")
 """What WAITAOF answers where it is no use asking: too old a server, no append-only file, or no right to ask."""
 
-BatchState = Literal["sent", "uncertain", "created"]
+BatchState = Literal["gathering", "sent", "uncertain", "created", "returning"]
 Verdict = Literal["submitted", "refused", "unknown", "expired", "pending"]
 CallOutcome = Literal["ok", "throttled", "answered", "not_sent", "unknown"]
 """``ok``: ESA dealt with it; ``answered``: otherwise, which says nothing about the rate; ``not_sent``: the endpoint could not be
 reached; ``unknown``: no answer, or the call was not made after all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bulk:
+    """
+    What a bulk batch has of its own. Its URLs are in packs.
+
+    Attributes:
+        lines: of its list, 0 until that is ready.
+        exempted: exceptions among the URLs of packs that have ended.
+        most: URLs that it may have by what the site has learnt; ``None``: nothing is known.
+    """
+
+    lines: int = 0
+    exempted: int = 0
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +94,15 @@ class Batch:
 
     Attributes:
         token: proves this claim; another claim of the same batch has another.
-        state: ``sent``: Create may be called now; ``uncertain``: look the name up first; ``created``: a plan is missing.
+        state: ``sent``: Create may be called now; ``uncertain``: look the name up first; ``created``: a plan is missing. Of a bulk also
+            ``gathering``: its list is not complete; ``returning``: there will be no job.
         lane: the key of its plan.
         attempt: claims so far, this one included.
         now_ms, claimed at this moment of the ledger's clock; ``first_sent_ms``, ``sent_ms``: of its first and last Create.
         oldest_ms: when its oldest URL was accepted.
         job: what Create answered, as it was stored; empty before.
         is_part: whether it is a part of a split batch.
+        bulk: of a batch whose URLs are in packs, and not here.
     """
 
     batch_id: str
@@ -96,6 +118,12 @@ class Batch:
     is_part: bool
     job: Mapping[str, Any]
     urls: tuple[str, ...]
+    bulk: Bulk | None = None
+
+    @property
+    def url_count(self) -> int:
+        """How many URLs ESA is given."""
+        return self.bulk.lines if self.bulk else len(self.urls)
 
     @property
     def is_list(self) -> bool:
@@ -168,6 +196,18 @@ class Watch:
     starts_ms: int
     done_ms: int
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the script reads."""
+        return {"job": self.job_id, "plan": self.plan_id, "starts": self.starts_ms, "done": self.done_ms}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkLimit:
+    """For ``ms`` a bulk batch of the site has ``urls`` at most: 0 for none at all."""
+
+    urls: int
+    ms: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
@@ -183,6 +223,8 @@ class Settlement:
         calls: what became of calls that nobody reported yet; ``planned``: a plan was made among them.
         over_quota: the quota refused all of the batch; the site's next ones are smaller.
         watch: the batch's job, when it has its plan; ``kept``: jobs that will never have one and could not be deleted.
+        by_url: of a bulk, how the URLs end that end otherwise than the rest; ``lines`` of its list, once that is ready.
+        bulk_limit: what the site learns of bulk batches.
         list_ends: how many URLs of a list in OSS ended how; ``list_failed``: url, reason and code of those known by name.
     """
 
@@ -193,9 +235,12 @@ class Settlement:
     code: str = ""
     hint: str = ""
     exemptions: tuple[Exemption, ...] = ()
+    by_url: Mapping[str, Exemption] = field(default_factory=dict[str, Exemption])
+    lines: int = 0
+    bulk_limit: BulkLimit | None = None
     list_ends: Mapping[str, int] | None = None
     list_failed: tuple[tuple[str, str, str], ...] = ()
-    state: Literal["ready", "uncertain", "created"] = "ready"
+    state: Literal["ready", "uncertain", "created", "gathering", "returning"] = "ready"
     delay_ms: int = 0
     calls: tuple[Call, ...] = ()
     planned: bool = False
@@ -231,13 +276,7 @@ class Settlement:
                 [call.operation, call.sent_ms, call.outcome, call.hint_ms] for call in self.calls
             ]
         if self.watch:
-            watch = self.watch
-            facts["watch"] = {
-                "job": watch.job_id,
-                "plan": watch.plan_id,
-                "starts": watch.starts_ms,
-                "done": watch.done_ms,
-            }
+            facts["watch"] = self.watch.facts()
         if self.kept:
             facts["kept"] = list(self.kept)
         if self.site_wait:
@@ -251,8 +290,9 @@ class Settlement:
                 "hint": block.hint,
                 "probe_ms": block.probe_ms,
             }
-        if self.size_limit is not None:
-            facts["size_limit"] = self.size_limit
+        if self.bulk_limit:
+            facts["bulk_limit"] = {"urls": self.bulk_limit.urls, "ms": self.bulk_limit.ms}
+        facts |= {name: value for name in ("size_limit", "lines") if (value := getattr(self, name))}
         for name in ("planned", "site_ok", "lone", "over_quota"):
             if getattr(self, name):
                 facts[name] = True
@@ -296,6 +336,7 @@ class WatchedJob:
         now_ms: the turn of the call that lists its plans was spent at this moment of the ledger's clock.
         done_ms: when its plan should be over; ``ended_ms``: since when all its plans are known to be, or 0.
         looks: visits so far.
+        is_bulk: its URLs were read from a list of ours, which goes with it.
     """
 
     job_id: str
@@ -310,6 +351,7 @@ class WatchedJob:
     ended_ms: int
     looks: int
     now_ms: int
+    is_bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,14 +384,22 @@ class WorkerLedger:
         now_ms: overrides the server's clock, in tests.
         waits_for_disk: a claim counts only once the server's append-only file has it, where the server can tell (WAITAOF):
             else a crash of Redis could forget a batch that ESA has.
+        bulk_min_urls: as many URLs a lane must hold to become bulk batches; 0: nobody here can carry one.
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, *, now_ms: int | None = None, waits_for_disk: bool = False
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        now_ms: int | None = None,
+        waits_for_disk: bool = False,
+        bulk_min_urls: int = 0,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.now_ms = now_ms
+        self.bulk_min_urls = bulk_min_urls
         self._waits_for_disk = waits_for_disk
         self._are_loaded = False
 
@@ -397,7 +447,7 @@ class WorkerLedger:
         Raises:
             NotDurableError: the claim was made, but the server did not have it on disk in time: do not act on it.
         """
-        (reply,) = await self._run([(TAKE, (self._now, token, pump, new_batch_id))])
+        (reply,) = await self._run([(TAKE, self._take_arguments(token, pump, new_batch_id))])
         return _taken(reply, token)
 
     async def settle(
@@ -420,7 +470,9 @@ class WorkerLedger:
     ) -> tuple[Settled, Batch | Wait | None]:
         """Do :meth:`settle`, then :meth:`take`, in one round trip."""
         first = self._settle_arguments(batch, settlement, children, roll)
-        settled, taken = await self._run([(SETTLE, first), (TAKE, (self._now, token, pump, new_batch_id))])
+        settled, taken = await self._run(
+            [(SETTLE, first), (TAKE, self._take_arguments(token, pump, new_batch_id))]
+        )
         return _settled(settled), _taken(taken, token)
 
     async def _run(self, steps: Sequence[tuple[Script, Sequence[Argument]]]) -> list[Reply]:
@@ -449,11 +501,58 @@ class WorkerLedger:
             raise NotDurableError("the claim is not in the append-only file yet")
         return cast("list[Reply]", replies)
 
+    def _take_arguments(self, token: str, pump: str, new_batch_id: str) -> tuple[Argument, ...]:
+        return (self._now, token, pump, new_batch_id, self.bulk_min_urls)
+
     def _settle_arguments(
         self, batch: Batch, settlement: Settlement, children: Sequence[str], roll: float
     ) -> tuple[Argument, ...]:
         facts = settlement.facts(children=children, roll=roll)
         return (self._now, batch.batch_id, batch.token, settlement.what, facts)
+
+    async def gather(
+        self, batch: Batch, *, pack_id: str, most_urls: int, most_bytes: int
+    ) -> Gathered | LostClaim:
+        """Claim more URLs for a bulk batch, as a pack of it; safe to repeat with the same *pack_id*."""
+        arguments = (self._now, batch.batch_id, batch.token, pack_id, most_urls, most_bytes)
+        kind, *rest = await run_script(self.redis, GATHER, self.keys.prefix, arguments)
+        if as_text(kind) == "lost":
+            return LostClaim()
+        return Gathered(has_more=bool(rest[0]), urls=tuple(map(as_text, rest[1:])))
+
+    async def packs(self, batch: Batch) -> list[str]:
+        """Return the packs of a bulk batch that have not ended, in the order of its list."""
+        reply = await command(self.redis, "LRANGE", self.keys.bulk(batch.batch_id), 0, -1)
+        return [as_text(pack_id) for pack_id in reply]
+
+    async def pack_urls(self, pack_id: str) -> tuple[str, ...]:
+        """Return the URLs of a pack, in their order; none when it has ended."""
+        members = await command(self.redis, "HGET", self.keys.batch(pack_id), "members")
+        lines = as_text(members).split("\n") if members else []
+        return tuple(line.partition(" ")[0] for line in lines)
+
+    async def end_pack(
+        self, batch: Batch, pack_id: str, settlement: Settlement, *, exemptions: Sequence[Exemption] = ()
+    ) -> Settled:
+        """
+        End one pack of a bulk batch, by the verdict of *settlement* but for *exemptions*.
+
+        Safe to repeat: what has ended is not ended again. The batch itself is settled when no pack is left.
+        """
+        facts: dict[str, Any] = {
+            "pack": pack_id,
+            "verdict": settlement.verdict,
+            "reason": settlement.reason,
+            "code": settlement.code,
+        }
+        if exemptions:
+            facts["exceptions"] = [[e.index + 1, e.verdict, e.reason, e.code] for e in exemptions]
+        if settlement.watch:
+            facts["watch"] = settlement.watch.facts()
+        if settlement.state == "returning":
+            facts["returning"] = True
+        arguments = (self._now, batch.batch_id, batch.token, "pack", json.dumps(facts, separators=(",", ":")))
+        return _settled(await run_script(self.redis, SETTLE, self.keys.prefix, arguments))
 
     async def record_job(
         self,
@@ -516,7 +615,9 @@ class WorkerLedger:
         kind, *rest = await run_script(self.redis, VISIT, self.keys.prefix, (self._now, token))
         if as_text(kind) == "wait":
             return int(rest[0])
-        now, job_id, site, batch_id, plan_id, urls, state, starts, done, ended, looks = map(as_text, rest)
+        now, job_id, site, batch_id, plan_id, urls, state, starts, done, ended, looks, is_bulk = map(
+            as_text, rest
+        )
         return WatchedJob(
             job_id=job_id,
             token=token,
@@ -530,6 +631,7 @@ class WorkerLedger:
             ended_ms=int(float(ended)),
             looks=int(looks),
             now_ms=int(float(now)),
+            is_bulk=is_bulk == "1",
         )
 
     async def visited(
@@ -552,8 +654,13 @@ class WorkerLedger:
         """
         looks = job.looks + 1 if looks is None else looks
         claim = (job.site_id, job.job_id, job.token)
-        arguments = (self._now, *claim, then, state, ended_ms or "", looks, *_flat(calls))
-        return as_text((await run_script(self.redis, VISITED, self.keys.prefix, arguments))[0]) == "ok"
+        share, to_report = 0, _flat(calls)
+        while True:
+            arguments = (self._now, *claim, then, state, ended_ms or "", looks, share, *to_report)
+            kind, *rest = await run_script(self.redis, VISITED, self.keys.prefix, arguments)
+            if as_text(kind) != "more":
+                return as_text(kind) == "ok"
+            share, to_report = int(rest[0]), ()
 
     async def renew(self, worker: str, claims: Mapping[str, str]) -> set[str]:
         """Renew the leases of *claims* (batch → token) and say that *worker* lives; returns the batches that are lost."""
@@ -599,6 +706,14 @@ class LostClaim:
     is_alive: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A new pack of a bulk batch; ``has_more``: its lane holds more. Without URLs there is no pack."""
+
+    has_more: bool
+    urls: tuple[str, ...]
+
+
 def _flat(calls: Sequence[Call]) -> tuple[Argument, ...]:
     return tuple(part for c in calls for part in (c.operation, c.sent_ms, c.outcome, c.hint_ms))
 
@@ -610,6 +725,7 @@ def _taken(reply: Reply, token: str) -> Batch | Wait | None:
     if kind == "wait":
         return Wait(ms=int(reply[1]), stay=int(reply[2]) == 1, reason=as_text(reply[3]))
     now, batch_id, state, site, lane, attempt, first_sent, sent, oldest, root, job = map(as_text, reply[1:12])
+    is_bulk, lines, exempted, most = map(as_text, reply[12:16])
     return Batch(
         batch_id=batch_id,
         token=token,
@@ -623,7 +739,10 @@ def _taken(reply: Reply, token: str) -> Batch | Wait | None:
         oldest_ms=int(float(oldest)),
         is_part=root != "",
         job=cast("Mapping[str, Any]", json.loads(job)) if job else {},
-        urls=tuple(map(as_text, reply[12:])),
+        urls=tuple(map(as_text, reply[16:])),
+        bulk=Bulk(lines=int(lines), exempted=int(exempted), most=int(most) if most else None)
+        if is_bulk == "1"
+        else None,
     )
 
 

@@ -23,7 +23,7 @@ OTHER_SITES = "other"
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # it would be a second series for each
 
-BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 75, 90, 99, 100, 200, 500, 1_000)
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 75, 90, 99, 100, 200, 500, 1_000, 10_000, 100_000)
 LATENCY_BUCKETS = (0.5, 1, 2.5, 5, 6, 10, 30, 60, 120, 300, 900, 3_600, 14_400, 86_400)
 CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from esa_preload.errors import QueueUnavailableError, UnsupportedRecordError
 from esa_preload_worker import decisions
+from esa_preload_worker.ids import new_id
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import Batch, Settled, Wait
 from esa_preload_worker.logs import get_logger
@@ -37,11 +38,6 @@ OWN_ERROR_MS = 60_000
 
 HAND_OVER_S = 2.0
 """A shutdown waits this long for Redis; beyond it the lease runs out by itself."""
-
-
-def new_id() -> str:
-    """Return a new id of a batch: 24 hex digits that begin with the time, so that names sort by age."""
-    return f"{int(time.time() * 1000):011x}{secrets.token_hex(7)[:13]}"
 
 
 class Pump:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from esa_preload_worker.block_reasons import block_reason
@@ -30,10 +32,13 @@ def report(
 ) -> None:
     """Log and count how a claim of *batch* ended."""
     settlement = submission.settlement
+    settled = replace(settled, counts=Counter(settled.counts) + Counter(submission.ended))
     is_at_fault = settlement.lone and settled.counts.get("refused")
     metrics.batches.labels("refused" if is_at_fault else settlement.outcome).inc()
-    if batch.attempt == 1:
+    if batch.attempt == 1 and not batch.bulk:
         metrics.batch_urls.observe(len(batch.urls))
+    elif settlement.lines:
+        metrics.batch_urls.observe(settlement.lines)
     site = metrics.site_label(batch.site_id)
     counts = settled.counts
     if submitted := counts.get("submitted", 0):
@@ -57,7 +62,8 @@ def report(
 
 
 def _count_refusals(metrics: Metrics, site: str, settlement: Settlement, refused: int) -> None:
-    listed = [e.reason for e in settlement.exemptions if e.verdict == "refused"]
+    exemptions = (*settlement.exemptions, *settlement.by_url.values())
+    listed = [e.reason for e in exemptions if e.verdict == "refused"]
     for reason in set(listed):
         metrics.urls_refused.labels(site, reason).inc(listed.count(reason))
     if rest := max(0, refused - len(listed)):
@@ -66,15 +72,17 @@ def _count_refusals(metrics: Metrics, site: str, settlement: Settlement, refused
         metrics.urls_refused.labels(site, reason).inc(rest)
 
 
-def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_s: float) -> None:
+def _facts_of(batch: Batch, submission: Submission, duration_s: float) -> dict[str, object]:
     settlement, job, error = submission.settlement, submission.job, submission.error
     facts: dict[str, object] = {
         "site_id": batch.site_id,
         "batch_id": batch.batch_id,
         "attempt": batch.attempt,
-        "url_count": len(batch.urls),
+        "url_count": settlement.lines or batch.url_count,
         "duration_s": round(duration_s, 3),
     }
+    if batch.bulk:
+        facts |= {"bulk": True}
     if job:
         facts |= {
             "job_id": job.job_id,
@@ -92,12 +100,20 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         facts |= {"message": str(error)[:300]} | ({"hint": error.hint} if error.hint else {})
     if submission.reconciled:
         facts |= {"reconciled": submission.reconciled}
+    return facts
+
+
+def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_s: float) -> None:
+    settlement = submission.settlement
+    facts = _facts_of(batch, submission, duration_s)
     if submission.reconciled == "adopted":
         log.info("batch.adopted", **facts)
     if settlement.outcome in SUBMITTED:
         log.info("batch.submitted", plan_id=submission.plan_id, **facts)
         if settled.counts.get("refused") or settled.counts.get("unknown"):
             log.warning("batch.refused", ended=dict(settled.counts), **facts)
+    elif batch.bulk and (settlement.lines or settlement.bulk_limit):
+        _log_bulk(batch, submission, duration_s)
     elif settlement.outcome == "throttled":
         log.info(
             "batch.throttled",
@@ -113,6 +129,17 @@ def _log_batch(batch: Batch, submission: Submission, settled: Settled, duration_
         log.warning("batch.requeued", outcome=settlement.outcome, **facts)
     else:
         log.info("batch.requeued", outcome=settlement.outcome, **facts)
+
+
+def _log_bulk(batch: Batch, submission: Submission, duration_s: float) -> None:
+    """Say that a list is ready, or what stood in its way."""
+    settlement = submission.settlement
+    facts = _facts_of(batch, submission, duration_s)
+    if limit := settlement.bulk_limit:
+        facts |= {"code": settlement.code, "hint": settlement.hint}
+        log.warning("bulk.put_back", most_urls=limit.urls, for_s=limit.ms // 1000, **facts)
+    else:
+        log.info("batch.gathered", **facts)
 
 
 def _log_site(batch: Batch, settlement: Settlement, settled: Settled) -> None:

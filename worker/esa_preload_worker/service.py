@@ -19,6 +19,7 @@ from esa_preload.connection import connect
 from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger, redis_errors, site_state
+from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.check.environment import fingerprint_of
 from esa_preload_worker.esa import BlockedError, CredentialSource, EsaClient, credentials_from_env
 from esa_preload_worker.health import Health
@@ -27,6 +28,7 @@ from esa_preload_worker.ledger import WorkerLedger
 from esa_preload_worker.logs import get_logger
 from esa_preload_worker.metrics import Metrics, Snapshot, site_figures
 from esa_preload_worker.ops import OpsServer
+from esa_preload_worker.oss import list_store
 from esa_preload_worker.pump import Pump
 from esa_preload_worker.submit import OPERATIONS, Submitter
 from esa_preload_worker.watcher import Watcher
@@ -77,7 +79,12 @@ class Service:
         self.leases = Leases(settings.lease)
         keys = Keys(settings.namespace)
         self._redis = connect(settings.redis_url.get_secret_value())
-        self.ledger = WorkerLedger(self._redis, keys, waits_for_disk=settings.wait_aof)
+        self.ledger = WorkerLedger(
+            self._redis,
+            keys,
+            waits_for_disk=settings.wait_aof,
+            bulk_min_urls=settings.oss_min_urls if settings.oss_bucket else 0,
+        )
         self._reader = Ledger(self._redis, keys)
         self._credentials = credentials or credentials_from_env(os.environ)
         try:
@@ -88,15 +95,21 @@ class Service:
                 self.metrics.observe_call,
                 allow_insecure_endpoint=settings.allow_insecure_endpoint,
             )
+            self._store = list_store(settings, self._credentials)
         except ValueError as exc:
             raise SettingsError(str(exc)) from None
+        lists = ListKeeper(settings, self._store)
         self.pump = Pump(
             ledger=self.ledger,
-            submitter=Submitter(ledger=self.ledger, esa=self._esa, leases=self.leases, settings=settings),
+            submitter=Submitter(
+                ledger=self.ledger, esa=self._esa, leases=self.leases, settings=settings, lists=lists
+            ),
             leases=self.leases,
             metrics=self.metrics,
         )
-        self.watcher = Watcher(ledger=self.ledger, esa=self._esa, settings=settings, metrics=self.metrics)
+        self.watcher = Watcher(
+            ledger=self.ledger, esa=self._esa, settings=settings, metrics=self.metrics, lists=lists
+        )
         self._ops = OpsServer(
             metrics=self.metrics,
             health=self.health,
@@ -125,6 +138,8 @@ class Service:
                     )
             await self.refresh_snapshot()
             await stack.enter_async_context(self._esa)
+            if self._store:
+                await stack.enter_async_context(self._store)
             try:
                 await stack.enter_async_context(self._ops)
             except (OSError, UnicodeError) as exc:

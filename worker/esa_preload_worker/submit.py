@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from esa_preload.model import PACED_OPERATIONS
-from esa_preload_worker import decisions
+from esa_preload_worker import bulk_decisions, decisions
+from esa_preload_worker.bulk import Bulks, ListKeeper
 from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
 from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, UncertainError
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement, Watch
 from esa_preload_worker.logs import get_logger
+from esa_preload_worker.oss_errors import OssError
 from esa_preload_worker.turns import NotYet, Turns
 from esa_preload_worker.watching import expected_end_ms
 
@@ -61,13 +63,20 @@ KNOWN_CLOCK_SLACK_MS = 3_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """How an attempt came out: what to settle, and what it learnt for the log. ``reconciled``: adopted or recreated."""
+    """
+    How an attempt came out: what to settle, and what it learnt for the log.
+
+    Attributes:
+        reconciled: adopted or recreated.
+        ended: URLs of a bulk by how they ended, pack by pack, before the batch itself is settled.
+    """
 
     settlement: Settlement
     job: Job | None = None
     plan_id: str = ""
     reconciled: str = ""
     error: EsaError | None = None
+    ended: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +111,7 @@ class Submitter:
         esa: Esa,
         leases: Leases,
         settings: Settings,
+        lists: ListKeeper | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -109,6 +119,8 @@ class Submitter:
         self._esa = esa
         self._leases = leases
         self._settings = settings
+        lists = lists or ListKeeper(settings, None)
+        self._bulks = Bulks(ledger=ledger, leases=leases, settings=settings, lists=lists)
         self._clock = clock
         self._sleep = sleep
         self._timing = decisions.Timing.of(settings)
@@ -128,6 +140,8 @@ class Submitter:
         turns = Turns(self._ledger, batch, clock=self._clock, sleep=self._sleep)
         try:
             submission = await self._submit(batch, turns)
+            if batch.bulk and submission.settlement.what == "end":
+                submission = await self._end_packs(batch, submission)
         except LostClaimError:
             if calls := turns.drain():  # no settlement tells it
                 await self._ledger.report(calls)
@@ -135,7 +149,17 @@ class Submitter:
         settlement = replace(submission.settlement, calls=turns.drain(), kept=tuple(turns.kept))
         return replace(submission, settlement=settlement)
 
+    async def _end_packs(self, batch: Batch, submission: Submission) -> Submission:
+        settlement = submission.settlement
+        is_at_esa = submission.job is not None and settlement.verdict in ("submitted", "unknown")
+        ended = await self._bulks.end(batch, settlement, keeps_list=is_at_esa)
+        return replace(submission, ended=ended)
+
     async def _submit(self, batch: Batch, turns: Turns) -> Submission:
+        if batch.state == "gathering":
+            return Submission(settlement=await self._bulks.gather(batch))
+        if batch.state == "returning":
+            return Submission(settlement=bulk_decisions.put_back())
         now_ms = self._ledger_clock(batch)
         try:
             found = await self._find_or_create(batch, turns, now_ms)
@@ -145,14 +169,14 @@ class Submitter:
             return Submission(settlement=exc.settlement, error=exc.error)
         job = found.job
         judged = await self._judge(batch, job)
-        plan_follows = self._settings.plan and job.url_submitted > 0
+        plan_follows = self._settings.plan and job.url_submitted > 0 and judged.verdict != "pending"
         wait_ms, plan_sent_ms = 0, now_ms() if plan_follows else 0
         if batch.state != "created":
             wait_ms = await self._record(batch, turns, found, plan_sent_ms=plan_sent_ms)
         submission = Submission(settlement=judged, job=job, reconciled=found.reconciled)
         for stray in found.strays:
             await self._delete(batch, turns, stray.job_id)
-        if job.url_submitted == 0:
+        if job.url_submitted == 0 or judged.verdict == "pending":
             await self._delete(batch, turns, job.job_id)
             return submission
         if not plan_follows:
@@ -170,18 +194,20 @@ class Submitter:
             return _Found(job=_read_job(batch.job, batch, self.job_name(batch)))
         if batch.state == "sent":
             self._require_window(batch, now_ms)
+            oss_url = await self._oss_url(batch)
             if now_ms() - batch.sent_ms > decisions.NOTE_HOLDS_MS:
                 await turns.wait(CREATE_JOB, batch)  # it stood still: note anew that it is being sent
             self._leases.check(batch)
-            return _Found(job=await self._create(batch, turns))
+            return _Found(job=await self._create(batch, turns, oss_url))
         if jobs := await self._look_up(batch, turns, now_ms):
             return _Found(job=jobs[0], reconciled="adopted", strays=jobs[1:])
         if not_known := decisions.not_found(batch, now_ms=batch.now_ms, timing=self._timing):
             raise _Ends(not_known)
         self._require_window(batch, now_ms)
+        oss_url = await self._oss_url(batch)
         await turns.wait(CREATE_JOB, batch)
         self._leases.check(batch)
-        return _Found(job=await self._create(batch, turns), reconciled="recreated")
+        return _Found(job=await self._create(batch, turns, oss_url), reconciled="recreated")
 
     @staticmethod
     def _require_window(batch: Batch, now_ms: Callable[[], int]) -> None:
@@ -205,23 +231,42 @@ class Submitter:
         except EsaError as exc:
             raise _Ends(decisions.after_look_up_error(batch, exc, timing=self._timing), exc) from exc
 
-    async def _create(self, batch: Batch, turns: Turns) -> Job:
+    async def _oss_url(self, batch: Batch) -> str:
+        """Return from where ESA reads the URLs of *batch*; empty when it is given them."""
+        if batch.bulk is None:
+            return batch.urls[0] if batch.is_list else ""
+        try:
+            return await self._bulks.lists.link(batch)
+        except OssError as exc:
+            raise _Ends(bulk_decisions.after_list_error(exc)) from exc
+
+    async def _create(self, batch: Batch, turns: Turns, oss_url: str) -> Job:
         name = self.job_name(batch)
         try:
             with turns.call(CREATE_JOB):
-                if batch.is_list:
+                if oss_url:
                     return await self._esa.create_job_from_list(
-                        site_id=batch.site_id, name=name, oss_url=batch.urls[0]
+                        site_id=batch.site_id, name=name, oss_url=oss_url
                     )
                 return await self._esa.create_job(site_id=batch.site_id, name=name, urls=batch.urls)
         except EsaError as exc:
-            raise _Ends(decisions.after_create_error(batch, exc, timing=self._timing), exc) from exc
+            settlement = decisions.after_create_error(batch, exc, timing=self._timing)
+            if batch.bulk:
+                settlement = bulk_decisions.after_create_error(
+                    batch.bulk, exc, otherwise=settlement, timing=self._timing
+                )
+            raise _Ends(settlement, exc) from exc
 
     async def _judge(self, batch: Batch, job: Job) -> Settlement:
         refused: tuple[RefusedUrl, ...] | None = None
+        urls: Sequence[str] = batch.urls
         if decisions.needs_failed_file(job):
+            if batch.bulk:  # else they are not needed
+                urls = await self._bulks.urls(batch)
             with contextlib.suppress(FailedFileError):
-                refused = await self._esa.read_failed_file(job.failed_file_url, among=batch.urls)
+                refused = await self._esa.read_failed_file(job.failed_file_url, among=urls)
+        if batch.bulk:
+            return bulk_decisions.judge(batch.bulk, urls, job, refused, self._timing)
         return decisions.judge(batch, job, refused, self._timing)
 
     async def _record(self, batch: Batch, turns: Turns, found: _Found, *, plan_sent_ms: int) -> int:

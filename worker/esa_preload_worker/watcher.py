@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from esa_preload_worker import watching
+from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.decisions import LIST_PLANS
 from esa_preload_worker.esa import (
     EsaError,
@@ -64,6 +65,7 @@ class Watcher:
         esa: Esa,
         settings: Settings,
         metrics: Metrics,
+        lists: ListKeeper | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -71,6 +73,7 @@ class Watcher:
         self._esa = esa
         self._retention_ms = round(settings.job_retention * 1000)
         self._metrics = metrics
+        self._lists = lists or ListKeeper(settings, None)
         self._clock = clock
         self._sleep = sleep
         self._troubles: set[str] = set()
@@ -149,6 +152,11 @@ class Watcher:
             if call.outcome == "throttled":
                 self._metrics.throttled.labels(call.operation).inc()
         looks = job.looks + is_told
+        if job.is_bulk and then in (
+            "gone",
+            "left",
+        ):  # before the job is forgotten: nobody else would know of it
+            await self._lists.drop(job.batch_id, job.site_id)
         return await self._ledger.visited(
             job, state=state, then=then, ended_ms=ended_ms, looks=looks, calls=calls
         )

@@ -16,10 +16,12 @@
 --   open, expiring      zset    n -> ms of the last chunk, n -> ms of expiry
 --   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
 --   told:<b>            string  token and reply of the last settlement, for a client that lost the reply
+--   bulk:<b>            list    packs of a batch whose URLs are a list in OSS: batches themselves, of up to 1,000 URLs
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
---   parts:<s>           list    parts of split batches of a site that wait for their turn
+--   parts:<s>           list    parts of split batches of a site, and bulk batches that are ready, which wait for their turn
 --   rate:<op>           hash    what was learnt of an operation's limit, and its cooldown (gate.lua); 'endpoint' is the circuit
 --   job:<j>             hash    a job of ours at ESA, what is known of its plan (jobs.lua); jobs:<s> zset j -> ms of the next look at it
+--   shares:<j>          list    of a bulk batch: what ESA took of its packs, for whom
 --   agenda              zset    site -> ms of the next look at one of its jobs; short zset sites that hold most of the jobs they may
 --   lone:<s>            hash    url that ESA refused by itself -> ms of the first time
 --   failures:<s>        stream  urls that ended as refused, unknown or expired

@@ -12,6 +12,7 @@ from esa_preload.client import PreloadClient
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger
 from esa_preload.scripts import as_text, command
+from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.esa import EsaClient, EsaError
 from esa_preload_worker.esa.credentials import Credential
 from esa_preload_worker.leases import Leases
@@ -158,6 +159,39 @@ class Between:
 
 
 @dataclass
+class Shelf:
+    """A bucket that the sandbox reads; fails on demand: operation → errors to come."""
+
+    sandbox: Sandbox
+    objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    errors: dict[str, deque[Exception]] = field(default_factory=lambda: defaultdict(deque))
+    calls: list[str] = field(default_factory=list[str])
+    spoil: Callable[[bytes], bytes] = lambda lines: lines
+
+    def _begin(self, operation: str) -> None:
+        self.calls.append(operation)
+        if self.errors[operation]:
+            raise self.errors[operation].popleft()
+
+    async def put(self, name: str, lines: bytes) -> None:
+        """Keep *lines*."""
+        self._begin("put")
+        self.objects[name] = lines
+
+    async def link(self, name: str) -> str:
+        """Return a link by which the sandbox finds what is kept, as *spoil* leaves it."""
+        self._begin("link")
+        url = f"https://bucket.oss.example/{name}?signature=secret"
+        self.sandbox.reconfigure(oss_objects={url: self.spoil(self.objects[name]).decode()})
+        return url
+
+    async def delete(self, name: str) -> None:
+        """Forget *name*."""
+        self._begin("delete")
+        self.objects.pop(name, None)
+
+
+@dataclass
 class Rig:
     """One worker process's insides, without arq."""
 
@@ -173,6 +207,8 @@ class Rig:
     submitter: Submitter
     pump: Pump
     watcher: Watcher
+    lists: ListKeeper
+    shelf: Shelf
 
     async def watch(self, visits: int = 1) -> None:
         """Make the visits that are due, *visits* of them at most."""
@@ -240,16 +276,19 @@ def assert_adds_up(status: RequestStatus) -> None:
 
 
 @asynccontextmanager
-async def rig(redis: Redis, redis_url: str, sandbox: Sandbox, **changes: object) -> AsyncGenerator[Rig]:
-    """Build the insides of a worker over *sandbox*."""
+async def rig(
+    redis: Redis, redis_url: str, sandbox: Sandbox, *, has_shelf: bool = False, **changes: object
+) -> AsyncGenerator[Rig]:
+    """Build the insides of a worker over *sandbox*; one that *has a shelf* can carry bulk batches."""
     settings = settings_for(redis_url, str(changes.pop("endpoint", sandbox.url)), **changes)
     metrics, leases, key = Metrics(version="0"), Leases(settings.lease), Key()
-    ledger = WorkerLedger(redis, Keys(NAMESPACE))
+    ledger = WorkerLedger(redis, Keys(NAMESPACE), bulk_min_urls=settings.oss_min_urls if has_shelf else 0)
     await ledger.publish(settings.published())
     client = EsaClient(settings.endpoint_url, key, settings.call_timeout, metrics.observe_call, environ={})
     async with client as esa:
-        between = Between(esa)
-        submitter = Submitter(ledger=ledger, esa=between, leases=leases, settings=settings)
+        between, shelf = Between(esa), Shelf(sandbox)
+        lists = ListKeeper(settings, shelf if has_shelf else None)
+        submitter = Submitter(ledger=ledger, esa=between, leases=leases, settings=settings, lists=lists)
         yield Rig(
             settings=settings,
             sandbox=sandbox,
@@ -262,5 +301,7 @@ async def rig(redis: Redis, redis_url: str, sandbox: Sandbox, **changes: object)
             metrics=metrics,
             submitter=submitter,
             pump=Pump(ledger=ledger, submitter=submitter, leases=leases, metrics=metrics),
-            watcher=Watcher(ledger=ledger, esa=between, settings=settings, metrics=metrics),
+            watcher=Watcher(ledger=ledger, esa=between, settings=settings, metrics=metrics, lists=lists),
+            lists=lists,
+            shelf=shelf,
         )

@@ -83,7 +83,12 @@ class Clock:
 
 @asynccontextmanager
 async def virtual_rig(
-    redis: Redis, redis_url: str, config: SandboxConfig | None = None, **changes: object
+    redis: Redis,
+    redis_url: str,
+    config: SandboxConfig | None = None,
+    *,
+    has_shelf: bool = False,
+    **changes: object,
 ) -> AsyncGenerator[VirtualRig]:
     """Build a worker and a sandbox on one virtual clock; *config* is of the sandbox, *changes* of the settings."""
     clock = Clock()
@@ -97,7 +102,7 @@ async def virtual_rig(
     } | changes
     async with (
         Sandbox(config, clock=clock) as sandbox,
-        rig(redis, redis_url, sandbox, **values) as built,
+        rig(redis, redis_url, sandbox, has_shelf=has_shelf, **values) as built,
     ):
         virtual = VirtualRig(built, clock)
         virtual.advance(0)
@@ -107,8 +112,11 @@ async def virtual_rig(
             esa=built.between,
             leases=built.leases,
             settings=built.settings,
+            lists=built.lists,
             sleep=virtual.sleep,
         )
         built.pump = Pump(submitter=submitter, leases=built.leases, **parts)
-        built.watcher = Watcher(esa=built.between, settings=built.settings, clock=clock, **parts)
+        built.watcher = Watcher(
+            esa=built.between, settings=built.settings, lists=built.lists, clock=clock, **parts
+        )
         yield virtual

@@ -10,7 +10,7 @@ PERMANENT = re.compile(r"meta|settings|sites|site:\d+|rate:\w+")
 
 WHILE_WORK_IS_LEFT = re.compile(
     r"ring|leases|queue|open|expiring|dropping|waiters|workers|(lanes|parts):\d+|(lane|urls|band):\d+:.*"
-    r"|(batch|split|held):[^:]+|request:\d+|request-id:.+|chunks:\d+",
+    r"|(batch|split|held|bulk):[^:]+|request:\d+|request-id:.+|chunks:\d+",
     re.DOTALL,
 )
 """Go, or get a TTL, when the work they belong to has ended."""

@@ -14,8 +14,9 @@ from esa_preload_worker.esa.text import loggable
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence, Set
 
-MAX_BYTES = 8 * 1024 * 1024
-LINES_MAX = 100_000
+MAX_BYTES = 64 * 1024 * 1024
+"""A list of ours has 10 MB and up to a million URLs; each line of this one may have a reason, too."""
+LINES_MAX = 1_000_001
 URL_MAX_CHARS = 8192
 """No URL of a batch is longer, whatever the settings."""
 REASON_MAX_CHARS = 200

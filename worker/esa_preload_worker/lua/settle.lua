@@ -5,18 +5,23 @@
 --         'defer'  the batch stays; anybody may act on it `delay_ms` from now, in state `state`
 --         'split'  the batch becomes two halves, each to be sent by itself
 --         'hold'   ESA refused this single URL of a split batch; judged when the last part of it has ended
+--         'pack'   `pack` of this bulk batch ends as above, all by itself: nothing else is looked at but `returning` (the bulk will never
+--                  be a job: its state) and `watch`. The batch itself ends when no pack is left
 --       5 JSON: verdict ('submitted', 'refused', 'unknown', 'expired', 'pending'), reason, code, exceptions [[index from 1, verdict,
 --         reason, code]...], ends {verdict: urls} for a list in OSS, failed [[url, reason, code]...] of it, state, delay_ms, children [id, id], and what the calls showed:
 --         calls [[operation, sent, outcome, hint in ms]...] (rate.lua), planned, site_wait {reason, ms, grows}, site_ok,
 --         block {scope, code, hint, probe_ms}, lone (the block is for a URL that ESA refused by itself), size_limit,
---         over_quota (the quota refused all of it), roll (0 to 1),
+--         over_quota (the quota refused all of it), bulk_limit {urls, ms} (bulk batches of the site have so many URLs at most), lines (of
+--         the list, once it is ready), roll (0 to 1),
 --         watch {job, plan, starts, done in ms} of a job that has its plan, kept [job...] that will have none (jobs.lua).
 -- Returns: {'ok', site resumed 0 or 1, account resumed 0 or 1, a wait or block began 0 or 1 (0: it goes on), wait until ms or 0,
 --   verdict, urls, verdict, urls, ...} | {'lost'}. Safe to repeat: the same claim is told the same again for half a minute. O(batch).
 local id, token, what, facts = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
-local batch_key, told_key = P .. 'batch:' .. id, P .. 'told:' .. id
+local batch_key = P .. 'batch:' .. id
+local told_key = P .. 'told:' .. (what == 'pack' and facts.pack or id)
 local TOLD_MS = 30000 -- a client repeats a command whose reply was lost within a few seconds
-local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'state', 'oldest_at', 'job_id', 'sent_at' }
+local BATCH = { 'site', 'lane', 'count', 'owners', 'members', 'root', 'token', 'state', 'oldest_at', 'job_id', 'sent_at', 'bulk',
+  'submitted', 'warmth' }
 
 local function read_batch(batch)
   local values, b = call('HMGET', P .. 'batch:' .. batch, unpack(BATCH)), { id = batch }
@@ -25,20 +30,26 @@ local function read_batch(batch)
   return b
 end
 
-local mine = read_batch(id)
-if mine.token ~= token then
+-- What the same claim was told when it ended, or else that it is lost.
+local function told_before()
   local told = call('GET', told_key)
   local said = told and string.sub(told, 1, #token + 1) == token .. ' ' and string.sub(told, #token + 2)
   return said and cjson.decode(said) or { 'lost' }
 end
+
+local mine = read_batch(id)
+if mine.token ~= token then return told_before() end
+local pack = what == 'pack' and read_batch(facts.pack)
+if pack and pack.bulk ~= id then return told_before() end
 local site, site_key = mine.site, P .. 'site:' .. mine.site
 local totals, waits_until, submitted = {}, 0, {}
-if what == 'hold' or (what == 'end' and (facts.verdict ~= 'submitted' or facts.exceptions)) then -- it may go back to its lane
+if what == 'hold' or ((what == 'end' or what == 'pack') and (facts.verdict ~= 'submitted' or facts.exceptions)) then -- it may go back to its lane
   local version = call('HGET', P .. 'lane:' .. site .. ':' .. mine.lane, 'v')
   local unreadable = readable(version, 'lane ' .. mine.lane .. ' of site ' .. site)
   if unreadable then return unreadable end
 end
-local account_resumed = call('HDEL', batch_key, 'ended_block')
+if what == 'end' and call('EXISTS', P .. 'bulk:' .. id) == 1 then return redis.error_reply('PACKS of batch ' .. id .. ' have not ended') end
+local account_resumed = what == 'pack' and 0 or call('HDEL', batch_key, 'ended_block')
 
 local function each_member(b, visit)
   local i = 0
@@ -125,9 +136,9 @@ local function put_back(b, entries)
   return #entries * weight
 end
 
--- Nobody works at it any more: its place among the site's batches is free. A held one has none.
+-- Nobody works at it any more: its place among the site's batches is free. A held one has none, nor has a pack.
 local function let_go(b)
-  if b.state == 'held' then return end
+  if b.state == 'held' or b.state == 'packed' then return end
   call('ZREM', P .. 'leases', b.id)
   account_site(site, { batches = -1 })
 end
@@ -189,7 +200,7 @@ local function end_batch(b, verdict, reason, code, exceptions)
         if e[2] == 'submitted' then add(submitted, owner, 1) end
       end
       add(sums, e[2], 1)
-      if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], e[2] == 'expired' and '' or b.id) end
+      if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], e[2] == 'expired' and '' or b.bulk or b.id) end
     end)
     for owner, by in pairs(changes) do account(owner, by) end
     account_site(site, sums)
@@ -269,6 +280,7 @@ end
 -- 'ready' (nothing was sent) waits for the site's next turn, whatever delays that; other states are looked after in `delay` ms.
 local function put_off(b, state, delay)
   if b.job_id then state = 'created' end -- a job on record is never forgotten
+  if b.state == 'returning' or (b.state == 'gathering' and state ~= 'ready') then state = b.state end -- nothing was sent, or is any more
   call('HSET', P .. 'batch:' .. b.id, 'token', '', 'state', state)
   if state == 'ready' then
     let_go(b)
@@ -278,6 +290,37 @@ local function put_off(b, state, delay)
   end
 end
 
+-- A pack of this bulk batch ends. What ESA has taken of it is kept as a share of the job.
+local function end_pack()
+  if facts.returning then call('HSET', batch_key, 'state', 'returning') end
+  end_batch(pack, facts.verdict, facts.reason, facts.code, facts.exceptions)
+  call('LREM', P .. 'bulk:' .. id, 1, pack.id)
+  if facts.exceptions then call('HINCRBY', batch_key, 'exempted', #facts.exceptions) end
+  if totals.submitted then call('HINCRBY', batch_key, 'submitted', totals.submitted) end
+  if facts.watch and totals.submitted then
+    local warmth = mine.warmth or state_of_plan(facts.watch)
+    if not mine.warmth then call('HSET', batch_key, 'warmth', warmth) end
+    keep_share(facts.watch, submitted, warmth)
+  end
+end
+
+local function tell(...)
+  local out = { 'ok', ... }
+  for verdict, n in pairs(totals) do
+    out[#out + 1] = verdict
+    out[#out + 1] = n
+  end
+  call('SET', told_key, token .. ' ' .. cjson.encode(out), 'PX', TOLD_MS)
+  return out
+end
+
+if pack then
+  end_pack()
+  rearm_site(site, false)
+  arm_next()
+  return tell(0, 0, 0, '0')
+end
+
 local SIZE_LIMIT_MS = 3600000
 local roll = facts.roll or 0.5
 for _, c in ipairs(facts.calls or {}) do waits_until = math.max(waits_until, report(c[1], c[2], c[3], c[4])) end
@@ -285,6 +328,11 @@ if facts.size_limit and facts.size_limit < batch_max_urls() then
   -- For an hour: it may have been about those URLs, and nothing else would ever raise it again.
   call('HSET', P .. 'meta', 'size_limit', facts.size_limit, 'size_limit_until', text(now + SIZE_LIMIT_MS))
 end
+
+if facts.bulk_limit then
+  call('HSET', site_key, 'bulk_limit', facts.bulk_limit.urls, 'bulk_limit_until', text(now + facts.bulk_limit.ms))
+end
+if facts.lines then call('HSET', batch_key, 'lines', facts.lines) end
 
 if facts.site_ok then note_good(mine) end
 if facts.over_quota then note_over_quota(mine) end
@@ -377,12 +425,12 @@ end
 
 -- After the waits above, which a success ends.
 local is_full = false
+-- Packs of it were submitted, and the plan is gone: the visit that finds that out tells their requests.
+if what == 'end' and mine.warmth then facts.watch = facts.watch or { job = mine.job_id, starts = now, done = now } end
 if facts.watch then
-  local owners = {}
-  for owner, n in pairs(submitted) do owners[#owners + 1] = owner .. ':' .. n end
-  facts.watch.batch = id
-  is_full = put_on_record(site, facts.watch.job, facts.watch, table.concat(owners, ' '), totals.submitted or 0,
-    tonumber(mine.sent_at or 0))
+  facts.watch.batch, facts.watch.warmth = id, mine.warmth
+  local urls = tonumber(mine.submitted or 0) + (totals.submitted or 0)
+  is_full = put_on_record(site, facts.watch.job, facts.watch, owners_text(submitted), urls, tonumber(mine.sent_at or 0))
 end
 for _, job in ipairs(facts.kept or {}) do
   is_full = put_on_record(site, job, { unplanned = true, batch = id }, '', 0, tonumber(mine.sent_at or 0))
@@ -391,10 +439,4 @@ if is_full then wait_site(now + JOB_CAP_MS, 'job_cap') end
 rearm_site(site, false)
 arm_next()
 
-local out = { 'ok', resumed, account_resumed, began, text(waits_until) }
-for verdict, n in pairs(totals) do
-  out[#out + 1] = verdict
-  out[#out + 1] = n
-end
-call('SET', told_key, token .. ' ' .. cjson.encode(out), 'PX', TOLD_MS)
-return out
+return tell(resumed, account_resumed, began, text(waits_until))

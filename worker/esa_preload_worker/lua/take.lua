@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
 -- Hand out the next thing to do: a batch whose lease ran out, or a new batch of the next due lane, or how long to wait.
--- ARGV: 2 token of this claim, 3 id of the pump that asks, 4 id for a new batch.
--- Returns: {'batch', now, id, state, site, lane, attempt, first sent ms, sent ms, oldest ms, root or '', job or '', url...}
+-- ARGV: 2 token of this claim, 3 id of the pump that asks, 4 id for a new batch, 5 URLs that a lane must hold for a bulk batch, or 0 where
+--       there is no bucket to put one into.
+-- Returns: {'batch', now, id, state, site, lane, attempt, first sent ms, sent ms, oldest ms, root or '', job or '', is_bulk 0 or 1, lines of
+--           its list, exceptions among those that have ended, URLs that a bulk batch of the site may have or '', url...}
 --        | {'wait', ms, 1 to stay and ask again or 0 to leave, reason} | {'idle'}.
--- States: 'sent' (call Create now), 'uncertain' (look the name up), 'created' (a plan is missing).
+-- States: 'sent' (call Create now), 'uncertain' (look the name up), 'created' (a plan is missing); of a bulk batch also 'gathering' (gather.lua;
+-- new ones come without URLs, and without the token of a call) and 'returning' (its packs go back to their lane).
 -- Whoever is told to leave is woken by the queue. O(batch); URLs that nobody wants any more are dropped on the way, a bounded
 -- number a call.
-local token, pump, new_id = ARGV[2], ARGV[3], ARGV[4]
+local token, pump, new_id, bulk_least = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local STAY_MS = 250      -- nothing sleeps in an arq slot for longer
 local WAITERS = 2        -- enough to take the next token at once, few enough not to crowd Redis
 local PROBE_STAY_MS = 2000 -- so long a probe's outcome is waited for here: it opens the gate at any time
@@ -31,16 +34,17 @@ local function waiting(at, reason)
   return { 'wait', ms, 1, reason }
 end
 
-local function urls_of(members)
-  local urls = {}
-  for url in string.gmatch(members, '([^\n ]+) [^\n]+') do urls[#urls + 1] = url end
-  return urls
+-- As many URLs as a bulk batch of the site may have, since larger ones did not get through; nil where nothing is known.
+local function bulk_limit(site)
+  local learnt = call('HMGET', P .. 'site:' .. site, 'bulk_limit', 'bulk_limit_until')
+  return tonumber(learnt[2] or 0) > now and tonumber(learnt[1]) or nil
 end
 
 local function reply(id, urls)
   local b = call('HMGET', P .. 'batch:' .. id, 'state', 'site', 'lane', 'attempt', 'first_sent_at', 'sent_at',
-    'oldest_at', 'root', 'job')
-  local out = { 'batch', text(now), id, b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] or '', b[9] or '' }
+    'oldest_at', 'root', 'job', 'bytes', 'lines', 'exempted')
+  local out = { 'batch', text(now), id, b[1], b[2], b[3], b[4], b[5] or '0', b[6] or '0', b[7], b[8] or '', b[9] or '', b[10] and 1 or 0,
+    b[11] or '0', b[12] or '0', b[10] and bulk_limit(b[2]) or '' }
   for i = 1, #urls do out[#out + 1] = urls[i] end
   return out
 end
@@ -68,8 +72,6 @@ for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIM
 end
 
 -- 2. A batch of the next site, when Create may be called.
-local look_at_most = 1000 -- entries a call, when most belong to nobody any more
-
 -- While its site or the account is blocked, a batch only finds out whether it still is. Few URLs, since a refusal of the
 -- whole is taken apart down to single URLs: 2n - 1 calls.
 local PROBE_URLS = 10
@@ -79,112 +81,22 @@ local function most_urls(site)
   return math.min(batch_max_urls(), is_probe and PROBE_URLS or INF, tonumber(state[2] or INF))
 end
 
-local function claim(site, lane)
-  local id = site .. ':' .. lane
-  local urls_key = P .. 'urls:' .. id
-  local most, most_bytes = most_urls(site), setting('batch_max_bytes')
-  local lengths, urls, members, counts, touched = {}, {}, {}, {}, {}
-  local bytes, is_exact, oldest, raw, gone, full = 0, false, INF, 0, 0, false
-  local given = { [0] = 0, 0, 0 }
-  local weight, has_passed = weight_of(site, lane), window_end(lane) <= now
-  for b = 0, 2 do lengths[b] = call('LLEN', P .. 'band:' .. id .. ':' .. b) end
-
-  -- The form-encoded size is three bytes a character at most; it is counted only when that bound no longer fits.
-  local function encoded(url)
-    if not is_exact then return 3 * #url + 3 end
-    local _, odd = string.gsub(url, '[^%w%-%._]', '')
-    return #url + 2 * odd + 3
-  end
-  local function fits(url)
-    if #urls == 0 or bytes + encoded(url) <= most_bytes then return true end
-    if is_exact then return false end
-    is_exact, bytes = true, 0
-    for i = 1, #urls do bytes = bytes + encoded(urls[i]) end
-    return bytes + encoded(url) <= most_bytes
-  end
-
-  local function pop(band, want)
-    local list = P .. 'band:' .. id .. ':' .. band
-    while want > 0 and not full and look_at_most > 0 do
-      local popped = call('LPOP', list, want)
-      if not popped then return end
-      look_at_most = look_at_most - #popped
-      local values = call('HMGET', urls_key, unpack(popped))
-      local remove, seen = {}, {}
-      for i, url in ipairs(popped) do
-        local value = values[i]
-        local in_band, at, owners
-        if value then in_band, at, owners = parse_value(value) end
-        if value and in_band == tostring(band) and not seen[url] then
-          local found = read_owners(owners)
-          local live = has_passed and {} or found.live
-          if #live > 0 and not fits(url) then
-            full = true -- give back what does not fit, in its order
-            local rest = {}
-            for j = #popped, i, -1 do rest[#rest + 1] = popped[j] end
-            call('LPUSH', list, unpack(rest))
-            break
-          end
-          seen[url] = true
-          remove[#remove + 1] = url
-          raw = raw + #url
-          if #live == 0 then
-            gone = gone + weight
-            drop(site, lane, url, owners, weight, touched)
-          else
-            bytes = bytes + encoded(url)
-            if at < oldest then oldest = at end
-            for _, owner in ipairs(live) do add(counts, owner, weight) end
-            if #live < #found.all then value = in_band .. string.format('%.0f', at) .. ':' .. found.text end
-            given[band] = given[band] + 1
-            urls[#urls + 1] = url
-            members[#members + 1] = url .. ' ' .. value
-            want = want - 1
-          end
-        end
-      end
-      if #remove > 0 then call('HDEL', urls_key, unpack(remove)) end
-    end
-  end
-
-  -- A tenth of the room is kept for the bands below, while they have something: of small batches, a place now and then. Of batches
-  -- that are full by their bytes the bands below get it in the next one, and first.
-  local lane_key, below = P .. 'lane:' .. id, lengths[1] + lengths[2]
-  local tenths = below > 0 and call('HMGET', lane_key, 'tenths', 'tenths_low') or {}
-  local owed, owed_low = tonumber(tenths[1] or 0), tonumber(tenths[2] or 0)
-  local function kept(field, before, room, waiting)
-    if waiting == 0 then return 0 end
-    call('HSET', lane_key, field, (before + room) % 10)
-    return math.min(waiting, math.floor((before + room) / 10))
-  end
-  local first = lengths[0] > 0 and math.min(most, math.floor(owed / 10)) or most
-  pop(2, math.min(first, math.floor(owed_low / 10)))
-  if lengths[0] > 0 then
-    pop(1, first - given[2])
-    pop(2, first - given[1] - given[2])
-  end
-  owed, owed_low = math.max(0, owed - 10 * #urls), math.max(0, owed_low - 10 * given[2])
-  pop(0, most - #urls - kept('tenths', owed, most, below))
-  local room = most - #urls
-  pop(1, room - kept('tenths_low', owed_low, room, lengths[2]))
-  for _, band in ipairs({ 2, 0, 1 }) do pop(band, most - #urls) end
-  if full and below > 0 then
-    local lower = given[1] + given[2]
-    call('HSET', lane_key, 'tenths', math.max(0, tonumber(tenths[1] or 0) + #urls - 10 * lower),
-      'tenths_low', math.max(0, tonumber(tenths[2] or 0) + lower - 10 * given[2]))
-  end
-
-  if raw > 0 then call('HINCRBY', P .. 'lane:' .. id, 'bytes', -raw) end
-  account_passed(site)
-  account_site(site, { pending = -(#urls * weight + gone) })
-  account_site(site, touched)
-  return urls, members, counts, oldest, #urls * weight
+-- Whether a lane holds so much that a list in OSS carries it. A site that is blocked, or short of quota, is asked with few URLs.
+local function is_for_bulk(site, lane)
+  if bulk_least == 0 or is_list(lane) or window_end(lane) <= now then return false end
+  if call('HLEN', P .. 'urls:' .. site .. ':' .. lane) < bulk_least or (bulk_limit(site) or INF) < bulk_least then return false end
+  local state = call('HMGET', P .. 'site:' .. site, 'blocked_code', 'quota_batch')
+  return not state[1] and not state[2] and call('HEXISTS', P .. 'meta', 'blocked_code') == 0
 end
 
-local function send(id, site, urls)
+local function hold_batch(id, site)
   call('ZADD', P .. 'leases', text(now + LEASE), id)
   account_site(site, { batches = 1 })
   rearm_site(site, true)
+end
+
+local function send(id, site, urls)
+  hold_batch(id, site)
   spend(CREATE)
   if call('HEXISTS', P .. 'meta', 'blocked_code') == 1 then -- one batch at a time finds out whether the block is over
     call('HSET', P .. 'meta', 'blocked_until', text(now + LEASE))
@@ -202,23 +114,25 @@ local function send_part(id, site)
   return send(id, site, urls_of(call('HGET', key, 'members')))
 end
 
-local function send_new(site, lane)
-  local urls, members, counts, oldest, count = claim(site, lane)
+local function begin_bulk(site, lane)
+  call('HSET', P .. 'batch:' .. new_id, 'v', VERSION, 'site', site, 'lane', lane, 'state', 'gathering', 'token', token, 'attempt', 1,
+    'count', 0, 'bytes', 0, 'oldest_at', text(now), 'claimed_at', text(now), 'owners', '', 'members', '')
   rearm_lane(site, lane, true)
-  if #urls == 0 then
+  hold_batch(new_id, site)
+  arm_next()
+  return reply(new_id, {})
+end
+
+local function send_new(site, lane)
+  if is_for_bulk(site, lane) then return begin_bulk(site, lane) end
+  local found = claim(site, lane, most_urls(site), setting('batch_max_bytes'), encoded_size)
+  rearm_lane(site, lane, true)
+  if not found then
     rearm_site(site, true)
     return nil
   end
-  local owners = {}
-  for owner, n in pairs(counts) do
-    account(owner, { pending = -n, in_flight = n })
-    owners[#owners + 1] = owner .. ':' .. n
-  end
-  call('HSET', P .. 'batch:' .. new_id, 'v', VERSION, 'site', site, 'lane', lane, 'state', 'sent', 'token', token,
-    'attempt', 1, 'count', count, 'oldest_at', text(oldest), 'claimed_at', text(now), 'sent_at', text(now),
-    'first_sent_at', text(now), 'owners', table.concat(owners, ' '), 'members', table.concat(members, '\n'))
-  account_site(site, { in_flight = count })
-  return send(new_id, site, urls)
+  write_claim(new_id, site, lane, found, { 'state', 'sent', 'token', token, 'attempt', 1, 'sent_at', text(now), 'first_sent_at', text(now) })
+  return send(new_id, site, found.urls)
 end
 
 local opens, why_closed = gate(CREATE)
