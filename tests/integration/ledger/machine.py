@@ -20,6 +20,7 @@ from esa_preload_worker.ledger import (
     Batch,
     JobState,
     LostClaim,
+    Settled,
     Settlement,
     Turn,
     Wait,
@@ -73,6 +74,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.claims: dict[str, Batch] = {}
         self.stale: list[Batch] = []
+        self.told: dict[str, Settled] = {}
         self.running_jobs: list[str] = []
         self.before = Snapshot()
         self.may_shorten: set[str] = set()
@@ -493,7 +495,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stale)
     @rule(pick=picks, kind=st.sampled_from(("settle", "record", "pace")))
     def act_late(self, pick: int, kind: str) -> None:
-        """Whoever comes back from a freeze is told that the claim is lost, and changes nothing."""
+        """Whoever comes back from a freeze is told that the claim is lost, or once more how it ended, and changes nothing."""
         batch = self.stale[pick % len(self.stale)]
         before = self.blocking.read_all()
         match kind:
@@ -504,7 +506,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 reply = self.run(call)
             case _:
                 reply = self.run(self.driver.workers.pace(CREATE_JOB, batch))
-        assert is_lost(reply)
+        assert is_lost(reply) or (kind == "settle" and reply == self.told.get(batch.token))
         self.unchanged_since(before)
 
     @precondition(lambda self: self.claims)
@@ -528,6 +530,7 @@ class LedgerMachine(RuleBasedStateMachine):
         children = (self.driver.new_id(), self.driver.new_id())
         settled = self.run(self.driver.workers.settle(batch, settlement, children=children, roll=roll))
         assert not settled.lost
+        self.told[batch.token] = settled
         del self.claims[batch.batch_id]
         if settlement.what == "defer":
             self.stale.append(batch)
