@@ -93,7 +93,8 @@ async def by_worker(
                 settings={**SETTINGS, **settings(sandbox.url)},
             )
             try:
-                await wait_until(worker.ops_url, timeout_s=START_S)
+                await wait_until(lambda: worker.ops_url() or worker.exit_code is not None, timeout_s=START_S)
+                assert worker.exit_code is None, worker.lines()[-5:]
                 began_s = time.monotonic()
                 receipt = await client.enqueue(SITE, urls_of(urls))
                 enqueued_s = time.monotonic() - began_s

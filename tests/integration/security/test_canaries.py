@@ -19,7 +19,7 @@ from esa_preload.connection import connect
 from esa_preload.scripts import as_text, command
 from esa_preload_worker.esa import ChainCredentials, EsaClient, StaticCredentials
 from esa_preload_worker.esa.endpoint import Proxies
-from esa_preload_worker.sandbox import Sandbox, SandboxConfig
+from esa_preload_worker.sandbox import Fault, Sandbox, SandboxConfig
 from esa_preload_worker.sandbox.config import Credential
 from esa_preload_worker.settings import load
 from integration.esa.loopback import raw_server
@@ -220,6 +220,32 @@ async def test_a_queue_that_works_and_then_does_not(place: Place) -> None:
     for arguments in (["status", request_id], ["sites"], ["failures"], ["resume", str(SITE)]):
         await evidence.run("esa-preload", *arguments, env=producer, codes=(0, 1), may_show_urls=arguments[0] == "failures")  # fmt: skip
     await search_redis(place)
+
+
+async def test_lists_in_a_bucket(place: Place) -> None:
+    """A link to a list holds a signature and a token: submitted, not readable, refused; neither gets out, nor into Redis."""
+    bucket = {"ESA_PRELOAD_OSS_BUCKET": "lists", "ESA_PRELOAD_OSS_ENDPOINT": place.sandbox.url}
+    refuse = Fault(kind="refuse", operation="PutObject", first=1, status=403, code="AccessDenied")
+    faults = ((), (Fault(kind="error_before", operation="ReadList", first=1),), (refuse,))
+    place.sandbox.reconfigure(sites={})
+    async with (
+        worker_of(place, **bucket, ESA_PRELOAD_OSS_MIN_URLS="100") as worker,
+        PreloadClient(place.redis_url) as client,
+    ):
+        for site, some in enumerate(faults, SITE):
+            place.sandbox.reconfigure(faults=some)
+            receipt = await client.enqueue(site, urls(300))
+            assert (await client.wait(receipt.request_id, timeout=30)).submitted == 300
+        await place.evidence.watch(worker)
+    ways = [(job["site_id"] - SITE, job["insert_way"]) for job in place.sandbox.jobs() if job["plans_made"]]
+    assert set(ways) == {(0, "oss"), (1, "textBox"), (2, "textBox")}
+    codes = [event["code"] for event in worker.events("bulk.put_back")]
+    assert codes == ["list_misread", "AccessDenied"]
+    await place.evidence.run("esa-preload-worker", "check", env=place.env | bucket, codes=(0,))
+    async with PreloadClient(place.redis_url) as client:
+        await client.enqueue(SITE, urls(3))
+    await search_redis(place)
+    assert not any("x-oss-" in text for text in place.evidence.seen.values())
 
 
 async def test_looking_without_running(place: Place) -> None:
