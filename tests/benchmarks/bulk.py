@@ -44,6 +44,7 @@ class Way:
         seconds: until the last URL was submitted; both from the beginning of the enqueue, or of the loop.
         calls: those that went through, by operation; ``throttled``: those that were refused for the rate.
         again: URLs that were planned more than once.
+        peak_mb: memory that the worker held at most; 0 for the loop, which holds all URLs.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Way:
     calls: Mapping[str, int]
     throttled: int
     again: int
+    peak_mb: float
 
 
 class Board:
@@ -103,11 +105,14 @@ async def by_worker(
                     board.note(name, f"{status.submitted:,}")
                     await asyncio.sleep(POLL_S)
                 seconds = time.monotonic() - began_s
+                peak_mb = _peak_mb(worker.pid)
                 assert status.submitted == urls, status
                 board.note(name, f"all after {seconds:.1f} s")
             finally:
                 await worker.stop()
-            return await _counted(name, sandbox, urls, enqueued_s=enqueued_s, seconds=seconds)
+            return await _counted(
+                name, sandbox, urls, enqueued_s=enqueued_s, seconds=seconds, peak_mb=peak_mb
+            )
     finally:
         await valkey.stop()
 
@@ -165,6 +170,7 @@ def _section(urls: int, ways: list[Way]) -> Section:
             *(f"{way.calls.get(operation, 0):,}" for operation in OPERATIONS),
             f"{way.throttled:,}",
             f"{way.again:,}",
+            f"{way.peak_mb:.0f} MB" if way.peak_mb else "",
         )
         for way in ways
     ]
@@ -172,7 +178,7 @@ def _section(urls: int, ways: list[Way]) -> Section:
         name="bulk" if urls == URLS else f"bulk of {urls:,}",
         columns=(
             *("way", "enqueued after", "all submitted after", "URLs/s", "beside the loop"),
-            *("jobs", "plans", "uploads", "throttled", "planned twice"),
+            *("jobs", "plans", "uploads", "throttled", "planned twice", "worker's memory"),
         ),
         rows=rows,
         note=(
@@ -199,8 +205,20 @@ def _with_bucket(url: str) -> dict[str, str]:
     return {"OSS_BUCKET": "lists", "OSS_ENDPOINT": url}
 
 
+def _peak_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
 async def _counted(
-    name: str, sandbox: SandboxProcess, urls: int, *, enqueued_s: float, seconds: float
+    name: str,
+    sandbox: SandboxProcess,
+    urls: int,
+    *,
+    enqueued_s: float,
+    seconds: float,
+    peak_mb: float = 0.0,
 ) -> Way:
     stats = cast("dict[str, Any]", await sandbox.read("stats"))
     assert stats["planned_urls"] == urls, stats["planned_urls"]
@@ -212,4 +230,5 @@ async def _counted(
         calls={operation: codes.get("OK", 0) for operation, codes in calls.items()},
         throttled=sum(codes.get("TooManyRequests", 0) for codes in calls.values()),
         again=stats["urls_planned_again"],
+        peak_mb=peak_mb,
     )
