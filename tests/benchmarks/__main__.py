@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import bulk, calls, durability, limits, measures, plots, rates, recovery, traffic
+from benchmarks import bulk, calls, durability, growth, limits, measures, plots, rates, recovery, traffic
 from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
     "fairness": lambda: [traffic.fairness()],
     "trickle": lambda: [traffic.trickles()],
     "bulk": lambda: [asyncio.run(bulk.measure())],
+    "growth": lambda: [asyncio.run(growth.measure())],
 }
 FULL: dict[str, Callable[[], Sequence[Section]]] = {
     "bulk": lambda: [asyncio.run(bulk.measure(bulk.MANY_URLS))],
+    "growth": lambda: [asyncio.run(growth.measure(growth.DEPTHS_FULL))],
 }
 """What is measured in the place of a section with ``--full``."""
 
@@ -63,7 +65,7 @@ def main() -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="bulk with a million URLs: half an hour, with a line every ten seconds",
+        help="bulk with a million URLs: half an hour, with a line every ten seconds; growth to ten million: ten minutes, 5 GB of memory",
     )
     arguments = parser.parse_args()
     if arguments.plots:

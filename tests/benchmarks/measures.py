@@ -26,6 +26,8 @@ ARQ_JOBS = 5_000
 PAIRS = 5
 URL_CHARS = 72
 SITE = 190007158391808
+_STEM = "https://static.example.com/npm/package-name@1.2.3/dist/js/"
+_DIGITS = URL_CHARS - len(_STEM) - len(".js")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,12 @@ class Figure:
 
 def urls_of(count: int) -> list[str]:
     """Return distinct URLs of exactly ``URL_CHARS`` characters."""
-    stem = "https://static.example.com/npm/package-name@1.2.3/dist/js/"
-    return [f"{stem}{i:0{URL_CHARS - len(stem) - 3}d}.js" for i in range(count)]
+    return [url_of(number) for number in range(count)]
+
+
+def url_of(number: int) -> str:
+    """Return one of them."""
+    return f"{_STEM}{number:0{_DIGITS}d}.js"
 
 
 async def memory_a_url(redis_url: str) -> list[Figure]:
