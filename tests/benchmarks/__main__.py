@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import bulk, calls, durability, growth, limits, measures, plots, rates, recovery, traffic
-from esa_preload_worker.embedded import embedded_valkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,19 +14,8 @@ if TYPE_CHECKING:
     from benchmarks.page import Section
 
 
-def _figures() -> Section:
-    figures: list[measures.Figure] = []
-    for measure in (measures.memory_a_url, measures.enqueue_rates):
-        with (
-            tempfile.TemporaryDirectory(prefix="esap-bench-") as directory,
-            embedded_valkey(Path(directory) / "v") as socket,
-        ):
-            figures += asyncio.run(measure(f"unix://{socket}"))
-    return measures.section(figures)
-
-
 SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
-    "figures": lambda: [_figures()],
+    "figures": lambda: [asyncio.run(measures.measure())],
     "recovery": lambda: [asyncio.run(recovery.measure())],
     "durability": lambda: [asyncio.run(durability.measure())],
     "calls": lambda: [asyncio.run(calls.measure())],

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,15 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import slowlog
-from benchmarks.calls import cpu_s
 from benchmarks.measures import SITE, URL_CHARS, url_of
 from benchmarks.page import Section
-from chaos.machines import Machine
+from benchmarks.servers import binaries, serving
 from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
-from esa_preload_worker.embedded import MALLOC, valkey_binary
 from esa_preload_worker.ledger import (
     CREATE_JOB,
     CREATE_PLANS,
@@ -35,14 +31,14 @@ from esa_preload_worker.ledger import (
     Watch,
     WorkerLedger,
 )
-from esa_preload_worker.pump import new_id
-from processes import environment
-from waiting import wait_until
+from esa_preload_worker.ids import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from redis.asyncio import Redis
+
+    from benchmarks.servers import Server
 
 KEYS = Keys("bench")
 SHALLOW = 1_000
@@ -56,20 +52,18 @@ LIMITS = {
     "site_concurrency": 1_000,
     "max_pending_per_site": 100_000_000,
 }
-_START_S = 60.0
 _MB = 1 << 20
 
 
 @dataclass(slots=True, kw_only=True)
-class Server:
+class Stage:
     """A server, both sides of the ledger on it, and how many URLs it was given."""
 
     redis: Redis
-    pid: int
+    server: Server
     client: PreloadClient
     workers: WorkerLedger
     given: int = 0
-    costs: list[Cost] = field(default_factory=list["Cost"])
 
     async def fill(self, pending: int, progress: Callable[[int], object] | None = None) -> None:
         """Enqueue until so many are pending."""
@@ -84,12 +78,12 @@ class Server:
 
     async def turn(self) -> Cost:
         """Enqueue some URLs and settle as many."""
-        marks = [(time.perf_counter(), cpu_s(self.pid))]
+        marks = [(time.perf_counter(), self.server.cpu_s())]
         await self.client.enqueue(SITE, (url_of(self.given + number) for number in range(TURN_URLS)))
         self.given += TURN_URLS
-        marks.append((time.perf_counter(), cpu_s(self.pid)))
+        marks.append((time.perf_counter(), self.server.cpu_s()))
         await settle(self.workers, TURN_URLS // 100)
-        marks.append((time.perf_counter(), cpu_s(self.pid)))
+        marks.append((time.perf_counter(), self.server.cpu_s()))
         (in_s, in_cpu_s), (out_s, out_cpu_s) = ((b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks))
         return Cost(wall_s=in_s + out_s, enqueue_cpu_s=in_cpu_s, settle_cpu_s=out_cpu_s)
 
@@ -145,32 +139,15 @@ def _claim() -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def server(binary: str, name: str) -> AsyncGenerator[Server]:
-    """Run a server with its append-only file, synced once a second, while inside."""
-    with tempfile.TemporaryDirectory(prefix="esap-growth-") as directory:
-        socket = Path(directory) / "s"
-        settings = {
-            "port": "0",
-            "unixsocket": str(socket),
-            "dir": directory,
-            "save": "",
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-        }
-        arguments = [part for item in settings.items() for part in (f"--{item[0]}", item[1])]
-        machine = Machine(
-            name, [binary, *arguments], env=environment(**MALLOC), log=Path(directory) / "server.log"
-        )
-        try:
-            await wait_until(socket.exists, timeout_s=_START_S)
-            redis = connect(f"unix://{socket}")
-            ledger = WorkerLedger(redis, KEYS)
-            await ledger.publish(LIMITS)
-            async with PreloadClient(redis, namespace=KEYS.namespace) as client:
-                yield Server(redis=redis, pid=machine.pid, client=client, workers=ledger)
-            await redis.aclose()
-        finally:
-            await machine.kill()
+async def stage(binary: str) -> AsyncGenerator[Stage]:
+    """Run a server while inside."""
+    async with serving(binary) as server:
+        redis = connect(server.url)
+        ledger = WorkerLedger(redis, KEYS)
+        await ledger.publish(LIMITS)
+        async with PreloadClient(redis, namespace=KEYS.namespace) as client:
+            yield Stage(redis=redis, server=server, client=client, workers=ledger)
+        await redis.aclose()
 
 
 @dataclass(slots=True)
@@ -198,30 +175,26 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / _MB
 
 
-def binaries() -> Iterator[tuple[str, str]]:
-    """Yield the servers that there are: name and program."""
-    yield "Valkey 9", str(valkey_binary())
-    if redis := shutil.which("redis-server"):
-        yield "Redis 7", redis
-
-
 async def measure(depths: Sequence[int] = DEPTHS) -> Section:
     """Measure at each depth, on each server."""
     rows: list[list[str]] = []
     documents: list[dict[str, Any]] = []
     fillings: list[str] = []
     for name, binary in binaries():
-        async with server(binary, "shallow") as shallow, server(binary, "deep") as deep:
+        async with stage(binary) as shallow, stage(binary) as deep:
             await shallow.fill(SHALLOW)
             for depth in depths:
                 filling = Filling(depth - await deep.pending())
+                waited_s = deep.server.waited_s()
                 await slowlog.watch(deep.redis)
                 await deep.fill(depth, filling)
                 held = await command(deep.redis, "INFO", "memory")
                 at_fill = await slowlog.slowest(deep.redis)
+                waited = (deep.server.waited_s() - waited_s) / (filling.times[-1] - filling.times[0])
                 fillings.append(
-                    f"{depth:,}: {filling.rates[0]:,.0f} to {filling.rates[-1]:,.0f} URLs/s, "
-                    f"producer {filling.began_mb:.0f} to {resident_mb(os.getpid()):.0f} MB"
+                    f"{name} to {depth:,} at {filling.rates[0]:,.0f} to {filling.rates[-1]:,.0f} URLs/s, "
+                    f"producer {filling.began_mb:.0f} to {resident_mb(os.getpid()):.0f} MB, "
+                    f"the server without a processor for {waited:.0%} of the time"
                 )
                 beside = await _in_turns(shallow, deep)
                 rows.append(
@@ -242,6 +215,7 @@ async def measure(depths: Sequence[int] = DEPTHS) -> Section:
                         "cpu_ratios": [b.cpu_s / a.cpu_s for a, b in beside],
                         "wall_ratios": [b.wall_s / a.wall_s for a, b in beside],
                         "rates": filling.rates,
+                        "waited": waited,
                     }
                 )
     return Section(
@@ -268,7 +242,7 @@ async def measure(depths: Sequence[int] = DEPTHS) -> Section:
     )
 
 
-async def _in_turns(shallow: Server, deep: Server) -> list[tuple[Cost, Cost]]:
+async def _in_turns(shallow: Stage, deep: Stage) -> list[tuple[Cost, Cost]]:
     await shallow.turn()
     await deep.turn()
     await slowlog.watch(deep.redis)
