@@ -20,6 +20,7 @@ from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
+from esa_preload_worker.ids import new_id
 from esa_preload_worker.ledger import (
     CREATE_JOB,
     CREATE_PLANS,
@@ -31,7 +32,6 @@ from esa_preload_worker.ledger import (
     Watch,
     WorkerLedger,
 )
-from esa_preload_worker.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
