@@ -116,7 +116,7 @@ class NextFacts(TypedDict):
 
 
 class Facts(TypedDict):
-    """What lua/explain.lua reads; moments in ms."""
+    """What lua/explain.lua reads; moments in ms. ``packs``: as many were searched for the URL, and more are left."""
 
     now: int
     workers: int
@@ -129,6 +129,7 @@ class Facts(TypedDict):
     failure: FailureFacts | None
     lane: LaneFacts | None
     site: SiteFacts
+    packs: int | None
     next: NextFacts
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from redis.exceptions import (
@@ -297,11 +298,21 @@ class Ledger:
             UnknownRequestError: no such request.
             UnknownSiteError: the site has never been seen.
         """
-        arguments = (self._now, request_id or "", "" if site_id is None else site_id, url or "")
-        reply = await self._ask(lambda: run_script(self.redis, EXPLAIN, self.keys.prefix, arguments))
-        if as_text(reply[0]) == "unknown":
-            raise self._unknown_site(site_id) if request_id is None else unknown_request(request_id)
-        return parse_facts(as_text(reply[1]))
+        packs: int | None = 0
+        while True:
+            arguments = (
+                self._now,
+                request_id or "",
+                "" if site_id is None else site_id,
+                url or "",
+                packs or 0,
+            )
+            reply = await self._ask(partial(run_script, self.redis, EXPLAIN, self.keys.prefix, arguments))
+            if as_text(reply[0]) == "unknown":
+                raise self._unknown_site(site_id) if request_id is None else unknown_request(request_id)
+            facts = parse_facts(as_text(reply[1]))
+            if (packs := facts["packs"]) is None:
+                return facts
 
     def _unknown_site(self, site_id: int | None) -> UnknownSiteError:
         return UnknownSiteError(

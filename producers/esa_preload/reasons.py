@@ -49,6 +49,8 @@ _BATCHES: dict[str, str] = {
     "sent": "its job is being created",
     "uncertain": "a reply of ESA was lost: its job is looked up by name before anything is sent again",
     "created": "its job exists, and its plan is being made",
+    "gathering": "it is gathered into a list, from which ESA will read it",
+    "returning": "the list did not get through: it goes back to its lane",
     "held": "ESA refused it alone; it is judged when the other parts of its batch have ended",
 }
 

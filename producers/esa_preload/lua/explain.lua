@@ -1,15 +1,17 @@
 #!lua flags=no-writes
 -- Read, at one instant, all that says why something is not submitted yet, by the functions that decide it. Writes nothing.
--- ARGV: 2 request id or '', 3 site or '' (one of the two), 4 url or '' (with a site).
+-- ARGV: 2 request id or '', 3 site or '' (one of the two), 4 url or '' (with a site), 5 packs of bulk batches to pass over: `packs` of the last
+--       reply, which had no time to look for the url in all of them; 0 at first.
 -- Returns: {'ok', JSON: Facts in facts.py} | {'unknown'} for a request or site that is not known. Moments are whole ms: `at` is the
 -- first at which it is so, or null for now or never by itself. What does not apply is null.
 -- `ahead` is an estimate: by the time of acceptance, and for a URL by its place among the CHUNK entries from there, in its own band and
 -- those above; entries that are stale are counted. Farther than REACH from both ends of a band it is that of a sample.
 -- O(log REACH) steps, each a look into a list of up to REACH / 100 nodes, and O(CHUNK + SAMPLE) for the place in the lane; O(SCAN) batches,
--- lanes and failures at most: some milliseconds at worst.
-local request_id, site, url = ARGV[2], ARGV[3], ARGV[4]
+-- lanes and failures, and PACKS packs at most: some milliseconds at worst.
+local request_id, site, url, packs_from = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local CHUNK = 1000      -- URLs that one call accepts at most
 local SCAN = 1000       -- leases, failures, and lanes that are looked at
+local PACKS = 30        -- packs in which a URL is looked for
 local STALE_MOST = 20   -- entries of a band in a row
 local REACH = 20000     -- entries from either end of a band to which a look is cheap
 local SAMPLE = 400      -- URLs of a lane by which the places between are estimated: to 5 % of the lane, mostly
@@ -160,12 +162,33 @@ local function closed_gates(state)
   return #closed > 0 and closed or null
 end
 
--- A batch that holds it: the first that a look at those of the site finds, or of its split batches.
+-- A batch that holds it: the first that a look at those of the site finds, in their packs too, or of its split batches.
 local function holds(id)
-  local b = call('HMGET', P .. 'batch:' .. id, 'site', 'members', 'owners')
+  local b = call('HMGET', P .. 'batch:' .. id, 'site', url ~= '' and 'members' or 'owners')
   if b[1] ~= site then return false end
-  if url ~= '' then return string.find('\n' .. b[2], '\n' .. url .. ' ', 1, true) ~= nil end
-  return owner and string.find(' ' .. b[3], ' ' .. owner .. ':', 1, true) ~= nil
+  if url == '' then return string.find(' ' .. b[2], ' ' .. owner .. ':', 1, true) ~= nil end
+  local first = url .. ' '
+  return string.sub(b[2], 1, #first) == first or string.find(b[2], '\n' .. first, 1, true) ~= nil
+end
+
+local packs_seen, packs = 0, null
+local function is_in_packs(id)
+  for _, pack in ipairs(call('LRANGE', P .. 'bulk:' .. id, 0, -1)) do
+    packs_seen = packs_seen + 1
+    if url ~= '' and packs_seen > packs_from + PACKS then
+      packs = packs_from + PACKS
+      return false
+    end
+    if packs_seen > packs_from and holds(pack) then return true end
+  end
+  return false
+end
+
+local function urls_in(id, count)
+  for _, pack in ipairs(call('LRANGE', P .. 'bulk:' .. id, 0, -1)) do
+    count = count + tonumber(call('HGET', P .. 'batch:' .. pack, 'count') or 0)
+  end
+  return count
 end
 
 local batch = null
@@ -180,12 +203,12 @@ if url ~= '' or owner then
     end
   end
   for i, id in ipairs(ids) do
-    if i > 2 * SCAN then break end
-    if holds(id) then
+    if i > 2 * SCAN or packs ~= null then break end
+    if holds(id) or is_in_packs(id) then
       local b = call('HMGET', P .. 'batch:' .. id, 'state', 'attempt', 'sent_at', 'token', 'lane', 'count', 'v')
       local lease = call('ZSCORE', P .. 'leases', id)
       batch = { id = id, state = b[1], attempt = tonumber(b[2] or 0), sent_at = number(b[3]), is_held = b[4] ~= '', lane = b[5],
-        count = tonumber(b[6] or 0), is_newer = tonumber(b[7] or VERSION) > VERSION, lease = lease and whole(tonumber(lease)) or null,
+        count = urls_in(id, tonumber(b[6] or 0)), is_newer = tonumber(b[7] or VERSION) > VERSION, lease = lease and whole(tonumber(lease)) or null,
         gates = closed_gates(b[1]) }
       break
     end
@@ -239,5 +262,5 @@ return { 'ok', cjson.encode({
     blocked_code = record[4] or null, blocked_hint = record[5] or null, batches = tonumber(record[6] or 0),
     pending = tonumber(record[7] or 0), in_flight = tonumber(record[8] or 0),
     at = turn_at and due(in_ring or turn_at) or null, why = turn_why, ahead = in_front(P .. 'ring', in_ring), },
-  next = { at = next_why == 'not due' and due(next_at) or whole(next_at), why = next_why or null },
+  packs = packs, next = { at = next_why == 'not due' and due(next_at) or whole(next_at), why = next_why or null },
 }) }

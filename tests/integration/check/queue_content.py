@@ -83,8 +83,8 @@ class Queue:
 
     @property
     def worker(self) -> WorkerLedger:
-        """The workers' side, now."""
-        return WorkerLedger(self.redis, self.keys, now_ms=self.now_ms)
+        """The workers' side, now; bulk batches are of 60 URLs and more."""
+        return WorkerLedger(self.redis, self.keys, now_ms=self.now_ms, bulk_min_urls=60)
 
     async def take(self) -> Batch:
         """Claim the next batch, once everything pending is due."""
@@ -117,6 +117,14 @@ class Queue:
         await self.settle(await self._take_of(12), HOLD)
         await self.accept("list", urls(1, of="list"), site=4, lane="oss:list:", weight=0)
         await self._take_of(4)
+        # Bulk batches: one of two packs that is ready, and one that is being gathered.
+        for site, state in ((14, "ready"), (15, "gathering")):
+            await self.accept(f"bulk-{site}", urls(70, of="bulk"), site=site)
+            bulk = await self._take_of(site)
+            for pack in ("p", "q"):
+                await self.worker.gather(bulk, pack_id=f"{pack}{site}", most_urls=30, most_bytes=10_000)
+            if state == "ready":
+                await self.settle(bulk, Settlement(what="defer", outcome="gathered", state="ready", lines=60))
         # Requests that ended, and one whose URLs came back.
         await self.accept("done", urls(10, of="done"), site=8)
         await self.settle(await self._take_of(8), SUBMITTED)

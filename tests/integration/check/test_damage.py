@@ -76,6 +76,16 @@ DAMAGE = {
         ("ZREM", "{}ring", 12),
         found="split.live",
     ),
+    "a pack not listed": derived(("LREM", "{}bulk:{bulk}", 0, "p15"), found="pack.missing"),
+    "no pack listed": derived(("DEL", "{}bulk:{bulk}"), found="pack.missing"),
+    "a pack of nothing": derived(("RPUSH", "{}bulk:{bulk}", "gone"), found="pack.stale"),
+    "a pack listed twice": derived(("RPUSH", "{}bulk:{bulk}", "p15"), found="pack.stale"),
+    "a pack with a lease": derived(("ZADD", "{}leases", LATER, "p15"), found="lease.extra"),
+    "a bulk of nothing": lasting(("RPUSH", "{}bulk:zz", "gone"), found="bulk.stray"),
+    "packs of nothing": lasting(
+        ("DEL", "{}batch:{bulk}", "{}bulk:{bulk}"), ("ZREM", "{}leases", "{bulk}"), ("HINCRBY", "{}site:15", "batches", -1),
+        found="pack.orphan",
+    ),
     "a failure without a state": lasting(
         ("XADD", "{}failures:1", "*", "url", A_URL, "lane", "", "at", "1", "reason", "", "code", "", "batch", "b"),
         found="failure.entry",
@@ -176,7 +186,8 @@ async def _names(queue: Queue) -> dict[str, str]:
     parts = {f"{held}x", f"{held}y"} - {
         as_text(id_) for id_ in await queue.run("LRANGE", "{}held:" + held, 0, -1)
     }
-    return names | {"{root}": held, "{sibling}": parts.pop()}
+    bulk = as_text(await queue.run("HGET", "{}batch:p15", "bulk"))
+    return names | {"{root}": held, "{sibling}": parts.pop(), "{bulk}": bulk}
 
 
 async def _plant(queue: Queue, damage: Damage) -> None:

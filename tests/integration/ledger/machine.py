@@ -39,7 +39,7 @@ from integration.ledger.driver import (
 )
 from integration.ledger.explained import agrees, explain_sites, url_is_where_it_is_said
 from integration.ledger.model import Claimed, Lane, Model, Request, Split, window_end
-from integration.ledger.outcomes import KINDS, settlement_of
+from integration.ledger.outcomes import DELAYS, KINDS, settlement_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -354,12 +354,12 @@ class LedgerMachine(RuleBasedStateMachine):
             assert taken.batch_id in overdue, "a live claim was given away"
             if old := self.claims.pop(taken.batch_id, None):
                 self.stale.append(old)
-            assert taken.state in ("uncertain", "created")
-            assert (taken.state == "created") == bool(known.job_id)
+            assert taken.state == (known.stage or ("created" if known.job_id else "uncertain"))
         else:
             assert not overdue
             assert gate_is_open, "Create was let through a closed gate"
-            assert taken.state == "sent"
+            is_begun = taken.state == "gathering" and known is None
+            assert taken.state == "sent" or is_begun
             site = self.before.hash_of(f"site:{taken.site_id}")
             assert "paused" not in site
             assert float(site.get("wait_until", 0)) < self.now + 1
@@ -367,6 +367,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.active(taken.site_id) < slots
             if known is not None:
                 known.state = "active"
+            elif is_begun:
+                self.began_bulk(taken)
             else:
                 self.check_new(taken)
                 self.model.claim(taken.batch_id, (taken.site_id, taken.lane), taken.urls)
@@ -374,7 +376,21 @@ class LedgerMachine(RuleBasedStateMachine):
         batch = self.model.batches[taken.batch_id]
         assert taken.urls == tuple(url for url, _ in batch.entries)
         assert taken.is_part == bool(batch.root)
+        assert (taken.bulk is not None) == (batch.packs is not None)
         self.claims[taken.batch_id] = taken
+
+    def began_bulk(self, taken: Batch) -> None:
+        """A worker that can carry a bulk batch was given one: of a lane that is long enough, on a site that nothing holds."""
+        site, meta = self.before.hash_of(f"site:{taken.site_id}"), self.before.hash_of("meta")
+        where: Lane = (taken.site_id, taken.lane)
+        assert len(self.model.lanes[where].urls) >= self.driver.workers.bulk_min_urls > 0
+        assert self.is_due(where) or self.model.lanes[where].is_disordered or "size_limit" in meta
+        assert not {"blocked_code", "quota_batch"} & set(site)
+        assert "blocked_code" not in meta
+        assert float(site.get("bulk_limit_until", 0)) <= self.now
+        self.model.batches[taken.batch_id] = Claimed(
+            taken.batch_id, where, [], 1, packs=[], stage="gathering"
+        )
 
     def check_new(self, taken: Batch) -> None:
         """A new batch keeps the limits, is due, and is no smaller than it need be."""
@@ -458,6 +474,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """Create succeeded: the job goes on record, once; a second job of the same batch is told so."""
         batch = self.pick_claim(pick)
         known = self.model.batches[batch.batch_id]
+        if known.stage:
+            return
         job_id = known.job_id or f"job-{batch.batch_id}"
         reply = self.run(
             self.driver.workers.record_job(
@@ -485,7 +503,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def pace(self, pick: int) -> None:
         """An uncertain batch was not found and asks to be created again."""
         batch = self.pick_claim(pick)
-        if self.model.batches[batch.batch_id].job_id or batch.state != "uncertain":
+        known = self.model.batches[batch.batch_id]
+        if known.job_id or known.stage or batch.state != "uncertain":
             return
         gate = self.before.gate_ms()
         assert (self.run(self.driver.workers.pace(CREATE_JOB, batch)) == Turn(sent_ms=self.now)) == (
@@ -520,6 +539,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """A claim ends in any way that ESA and the network know."""
         batch = self.pick_claim(pick)
         known = self.model.batches[batch.batch_id]
+        if known.packs is not None and kind not in DELAYS:
+            return
         settlement = settlement_of(kind, batch, known, marks)
         is_followed = settlement.what == "end" and settlement.verdict == "submitted"
         job_id = known.job_id or f"job-{batch.batch_id}"
@@ -674,10 +695,7 @@ class LedgerMachine(RuleBasedStateMachine):
             )
             request.sealed = True
         for batch in list(self.claims.values()):
-            known = self.model.batches[batch.batch_id]
-            self.run(self.driver.settle(batch, settlement := settlement_of("submitted", batch, known, 0)))
-            self.settled(known, settlement, ("", ""))
-        self.claims.clear()
+            self.finish(batch)
         while self.running_jobs:
             self.arq_ends()
         for _ in range(2_000):
@@ -700,11 +718,15 @@ class LedgerMachine(RuleBasedStateMachine):
             self.driver.advance(1)
             self.take()
         for batch in list(self.claims.values()):
-            known = self.model.batches[batch.batch_id]
-            settlement = settlement_of("submitted", batch, known, 0)
-            self.run(self.driver.settle(batch, settlement))
-            self.settled(known, settlement, ("", ""))
-            del self.claims[batch.batch_id]
+            self.finish(batch)
+
+    def finish(self, batch: Batch) -> None:
+        """Submit what is claimed."""
+        known = self.model.batches[batch.batch_id]
+        settlement = settlement_of("submitted", batch, known, 0)
+        self.run(self.driver.settle(batch, settlement))
+        self.settled(known, settlement, ("", ""))
+        del self.claims[batch.batch_id]
 
     def is_over(self) -> None:
         """All requests are done and no key is left without TTL but the permanent ones."""
@@ -748,9 +770,10 @@ def batches_are_where_the_model_has_them(machine: LedgerMachine, now: Snapshot) 
     for batch in batches.values():
         stored = now.hash_of(f"batch:{batch.batch_id}")
         assert int(stored["count"]) == batch.count
-        assert [line.split(" ")[0] for line in stored["members"].split("\n")] == [
-            url for url, _ in batch.entries
-        ]
+        lines = stored["members"].split("\n") if stored["members"] else []
+        assert [line.split(" ")[0] for line in lines] == [url for url, _ in batch.entries]
+        assert now.list_of(f"bulk:{batch.batch_id}") == (batch.packs or [])
+        assert stored.get("bulk", "") == batch.bulk
         assert stored.get("job_id", "") == batch.job_id
 
 

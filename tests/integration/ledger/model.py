@@ -51,15 +51,25 @@ class Request:
 
 @dataclass(slots=True)
 class Claimed:
-    """A batch of any state: ``active`` (claimed, or put off), ``ready`` (a part that waits for its turn) or ``held``."""
+    """
+    A batch of any state: ``active`` (claimed, or put off), ``ready`` (waits for its turn), ``held``, or ``packed``.
+
+    A bulk batch has ``packs``, and no entries; ``stage`` is ``gathering`` or ``returning`` while there is no job to be of it. A
+    pack belongs to the batch ``bulk``.
+    """
 
     batch_id: str
     where: Lane
     entries: list[tuple[str, Entry]]
     weight: int
-    state: Literal["active", "ready", "held"] = "active"
+    state: Literal["active", "ready", "held", "packed"] = "active"
     root: str = ""
     job_id: str = ""
+    bulk: str = ""
+    packs: list[str] | None = None
+    stage: Literal["gathering", "returning", ""] = ""
+    verdict: str = ""
+    submitted: Counter[int] = field(default_factory=Counter[int])
 
     @property
     def count(self) -> int:
@@ -234,7 +244,8 @@ class Model:
                 continue
             site[verdict] += batch.weight
             if verdict != "submitted":
-                self.note_failure(batch.where, url, verdict, "" if verdict == "expired" else batch.batch_id)
+                named = batch.bulk or batch.batch_id
+                self.note_failure(batch.where, url, verdict, "" if verdict == "expired" else named)
             for owner in entry.owners:
                 counts = self.requests[owner].counts
                 counts.update({"in_flight": -batch.weight, verdict: batch.weight})
@@ -333,7 +344,15 @@ class Model:
 
     def put_on_record(self, job_id: str, site: int, urls: Counter[int]) -> None:
         """A job has its plan, which has started."""
+        self.follow(job_id, site, urls)
+        self.warm(urls)
+
+    def follow(self, job_id: str, site: int, urls: Counter[int]) -> None:
+        """A job will be visited."""
         self.jobs[job_id] = Job(site, urls)
+
+    def warm(self, urls: Counter[int]) -> None:
+        """The plan of *urls* has started."""
         for number, count in urls.items():
             self.requests[number].counts["warming"] += count
 

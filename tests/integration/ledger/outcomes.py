@@ -54,7 +54,9 @@ def call_of(batch: Batch, outcome: CallOutcome, hint_ms: int = 0, *, operation: 
 def _again(batch: Batch, known: Claimed) -> Settlement:
     if known.job_id:
         return Settlement(what="defer", outcome="uncertain", state="created", delay_ms=1_000)
-    if batch.is_part:
+    if known.stage:
+        return Settlement(what="defer", outcome="deferred", state=known.stage, delay_ms=1_000)
+    if batch.is_part or batch.bulk:
         return Settlement(what="defer", outcome="requeued", state="ready")
     return PUT_BACK
 

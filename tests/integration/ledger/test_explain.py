@@ -461,6 +461,30 @@ async def test_a_held_part_is_found(ledger: LedgerDriver) -> None:
     assert "state held" in found.reasons[0].text
 
 
+async def test_what_a_bulk_batch_has(ledger: LedgerDriver) -> None:
+    """A URL in one of many packs is found, whether they are gathered, wait for their turn, or go back."""
+    ledger.workers.bulk_min_urls = 40
+    await ledger.accept(urls(40), request_id="r")
+    ledger.advance(5_000)
+    batch = await ledger.take_batch()
+    for n in range(40):
+        await ledger.workers.gather(batch, pack_id=f"p{n}", most_urls=1, most_bytes=1_000)
+    for url in (urls(40)[0], urls(40)[39]):
+        found = explain(await ledger.producers.explain(site_id=1, url=url), url=url)
+        assert (found.state, f"batch {batch.batch_id} of 40 URLs" in found.reasons[-1].text) == (
+            "in_flight",
+            True,
+        )
+        assert "state gathering" in found.reasons[-1].text
+    found = explain(await ledger.producers.explain("r"))
+    assert (found.state, f"batch {batch.batch_id}" in found.reasons[-1].text) == ("in_flight", True)
+    await ledger.settle(batch, Settlement(what="defer", outcome="gathered", state="ready", lines=40))
+    facts = await ledger.producers.explain(site_id=1, url=urls(40)[39])
+    assert facts["batch"] is not None
+    assert facts["batch"]["state"] == "ready"
+    assert explain(facts, url=urls(40)[39]).state == "in_flight"
+
+
 async def test_how_it_ended(ledger: LedgerDriver) -> None:
     """A request tells its counts, a URL its last failure; what was submitted, or never accepted, is not pending."""
     await ledger.accept(urls(1), request_id="good")

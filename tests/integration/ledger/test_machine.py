@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from integration.ledger.machine import LedgerMachine
+from integration.ledger.bulk_machine import BulkMachine
 
 EXAMPLES = int(os.environ.get("ESA_PRELOAD_TEST_EXAMPLES", "2000"))
 """How many histories the long run tries."""
@@ -16,7 +16,7 @@ EXAMPLES = int(os.environ.get("ESA_PRELOAD_TEST_EXAMPLES", "2000"))
 
 def walk(redis_url: str, *, examples: int, steps: int) -> None:
     """Try *examples* histories of up to *steps* steps."""
-    machine = type("LedgerMachine", (LedgerMachine,), {"redis_url": redis_url})
+    machine = type("BulkMachine", (BulkMachine,), {"redis_url": redis_url})
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -61,7 +61,8 @@ class Audit:
         counts: of everything that was looked at.
         candidates: site → lanes and batches that the keys tell of.
         lanes: what was seen of each lane, by site and name.
-        busy: lanes that have URLs or batches; ``roots``: split batches that have parts.
+        busy: lanes that have URLs or batches; ``roots``: split batches that have parts; ``bulks``: batches that
+            have packs.
     """
 
     counts: Counter[str] = field(default_factory=Counter[str])
@@ -72,6 +73,7 @@ class Audit:
     lanes: dict[tuple[str, str], LaneEvidence] = field(default_factory=dict[tuple[str, str], LaneEvidence])
     busy: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     roots: set[str] = field(default_factory=set[str])
+    bulks: set[str] = field(default_factory=set[str])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,6 +156,7 @@ class Auditor:
             batch_ids.update(batch.batch_id for batch in facts.batches)
             batches |= batch_ids
             audit.roots.update(split.root for split in facts.splits)
+            audit.bulks.update(bulk.batch_id for bulk in facts.bulks)
             audit.busy.update((site, lane.name) for lane in facts.lanes if lane.urls)
             audit.busy.update((site, batch.lane) for batch in facts.batches)
             _count_site(audit.counts, facts)
@@ -371,6 +374,16 @@ class Auditor:
                 expected = "nothing: there is no such request"
                 audit.violations.append(
                     Violation(name="chunks.stray", key=key, found="chunks", expected=expected)
+                )
+        for bulk in sorted(found.bulks - audit.bulks):
+            if any(await reader.exist([f"{prefix}bulk:{bulk}"])):
+                audit.violations.append(
+                    Violation(
+                        name="bulk.stray",
+                        key=f"{prefix}bulk:{bulk}",
+                        found="packs on record",
+                        expected="nothing: there is no such batch",
+                    )
                 )
         for root in sorted(found.roots - audit.roots):
             if any(await reader.exist([f"{prefix}split:{root}", f"{prefix}held:{root}"])):

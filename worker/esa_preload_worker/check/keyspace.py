@@ -27,11 +27,12 @@ def needs_ttl(name: str) -> bool:
 
 @dataclass(slots=True)
 class Found:
-    """What the names of the keys tell of: lanes by site, batches, requests by number, roots of splits, versions are elsewhere."""
+    """What the names of the keys tell of: lanes by site, batches, requests by number, roots of splits, bulk batches, versions are elsewhere."""
 
     lanes: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     batches: set[str] = field(default_factory=set[str])
     roots: set[str] = field(default_factory=set[str])
+    bulks: set[str] = field(default_factory=set[str])
     requests: set[int] = field(default_factory=set[int])
     chunks: set[int] = field(default_factory=set[int])
 
@@ -47,6 +48,8 @@ class Found:
                 self.batches.add(rest)
             case "split" | "held":
                 self.roots.add(rest)
+            case "bulk":
+                self.bulks.add(rest)
             case "site" | "lanes" | "parts":
                 if found := _OF_SITE.fullmatch(name):
                     self.lanes.setdefault(found[1], set())

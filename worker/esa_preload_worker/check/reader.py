@@ -16,6 +16,7 @@ from esa_preload_worker.check.rules import (
     ENDS,
     BatchFacts,
     BatchRecord,
+    BulkFacts,
     LaneFacts,
     Limits,
     RequestFacts,
@@ -433,6 +434,10 @@ def _site_facts(site: str, raw: dict[str, Any]) -> SiteFacts:
             )
             for split in _array(raw["splits"])
         ),
+        bulks=tuple(
+            BulkFacts(batch_id=str(bulk["id"]), packs=tuple(_texts(bulk["packs"])))
+            for bulk in _array(raw["bulks"])
+        ),
         visit=_number(raw["visit"]),
         agenda=_number(raw["agenda"]),
     )
@@ -463,6 +468,7 @@ def _batch_facts(raw: dict[str, Any]) -> BatchFacts:
         lane=_text(raw["lane"]),
         count=_integer(raw["count"]),
         root=_text(raw["root"]),
+        bulk=_text(raw["bulk"]),
         lease=_number(raw["lease"]),
     )
 

@@ -20,7 +20,7 @@ WAKE_LATE_MS = 2_000
 
 ENDS = ("submitted", "refused", "expired", "cancelled", "unknown")
 COUNTS = ("accepted", "merged", "duplicates", "pending", "in_flight", *ENDS, *PLAN_COUNTS)
-_WAITING_STATES = ("ready", "held")
+_WAITING_STATES = ("ready", "held", "packed")
 """Of batches that nobody works at: they hold no lease and no place among the site's batches."""
 
 
@@ -58,7 +58,7 @@ class LaneFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFacts:
-    """A batch as the indexes see it."""
+    """A batch as the indexes see it; ``bulk``: of a pack, the batch that it belongs to."""
 
     batch_id: str
     version: int
@@ -67,6 +67,7 @@ class BatchFacts:
     count: int
     root: str
     lease: float | None
+    bulk: str = ""
 
     @property
     def is_at_work(self) -> bool:
@@ -81,6 +82,14 @@ class SplitFacts:
     root: str
     live: int | None
     held: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkFacts:
+    """A bulk batch's list of its packs."""
+
+    batch_id: str
+    packs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +125,7 @@ class SiteFacts:
     splits: tuple[SplitFacts, ...]
     visit: float | None
     agenda: float | None
+    bulks: tuple[BulkFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +302,7 @@ def _judge_batches(judge: _Judge, facts: SiteFacts) -> None:
             judge.find("lease.extra", "leases", batch.batch_id, f"no lease: {key} is {batch.state}")
     ready = [batch.batch_id for batch in facts.batches if batch.state == "ready"]
     _judge_list(judge, "part", f"parts:{facts.site}", facts.parts, ready)
+    _judge_packs(judge, facts)
     for split in facts.splits:
         of_root = [batch for batch in facts.batches if batch.root == split.root]
         held = [batch.batch_id for batch in of_root if batch.state == "held"]
@@ -301,6 +312,18 @@ def _judge_batches(judge: _Judge, facts: SiteFacts) -> None:
             found = "no record" if split.live is None else f"live {split.live}"
             expected = f"{live}" if live else "gone: no part is left but held ones"
             judge.find("split.live", f"split:{split.root}", found, expected)
+
+
+def _judge_packs(judge: _Judge, facts: SiteFacts) -> None:
+    listed = {bulk.batch_id: bulk.packs for bulk in facts.bulks}
+    found = {batch.batch_id for batch in facts.batches}
+    for batch in facts.batches:
+        if batch.bulk and batch.bulk not in found:
+            expected = "its bulk batch: nobody else would end it"
+            judge.find("pack.orphan", f"batch:{batch.bulk}", "nothing", expected, repairable=False)
+    for bulk in sorted(found & {*listed, *(batch.bulk for batch in facts.batches)}):
+        packs = [batch.batch_id for batch in facts.batches if batch.bulk == bulk]
+        _judge_list(judge, "pack", f"bulk:{bulk}", listed.get(bulk, ()), packs)
 
 
 def _judge_list(judge: _Judge, name: str, key: str, entries: Sequence[str], right: Iterable[str]) -> None:

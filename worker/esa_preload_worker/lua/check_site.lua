@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Read, at one instant, all of a site that must agree. Included by nothing, writes nothing.
 -- ARGV: 2 site, 3 how many lanes follow, 4... lanes that a scan of the keys has found, then batches that it has found.
--- Returns: JSON of site {field: text}, is_listed, ring, now, and arrays of lanes, batches, parts, splits. What is not there is
+-- Returns: JSON of site {field: text}, is_listed, ring, now, and arrays of lanes, batches, parts, splits, bulks. What is not there is
 -- null, and an empty array may be {}. O(lanes + batches + leases): no look at single URLs.
 local site, lanes_found = ARGV[2], tonumber(ARGV[3])
 local FIRST = 4
@@ -35,15 +35,19 @@ local listed = call('ZRANGE', P .. 'lanes:' .. site, 0, -1, 'WITHSCORES')
 for i = 1, #listed, 2 do look_at_lane(listed[i], listed[i + 1]) end
 for i = FIRST, FIRST + lanes_found - 1 do look_at_lane(ARGV[i], cjson.null) end
 
-local batches, seen_batches, roots, splits = {}, {}, {}, {}
-local function look_at_batch(id)
+local batches, seen_batches, roots, splits, bulks = {}, {}, {}, {}, {}
+local look_at_batch
+look_at_batch = function(id)
   if seen_batches[id] then return end
   seen_batches[id] = true
   if call('HGET', P .. 'batch:' .. id, 'site') ~= site then return end
-  local found = record('batch:' .. id, { 'v', 'lane', 'state', 'count', 'root' })
+  local found = record('batch:' .. id, { 'v', 'lane', 'state', 'count', 'root', 'bulk' })
   found.id, found.lease = id, score('leases', id)
   batches[#batches + 1] = found
   if found.root ~= cjson.null then roots[found.root] = true end
+  local packs = call('LRANGE', P .. 'bulk:' .. id, 0, -1)
+  if #packs > 0 then bulks[#bulks + 1] = { id = id, packs = packs } end
+  for _, pack in ipairs(packs) do look_at_batch(pack) end
 end
 
 local parts = call('LRANGE', P .. 'parts:' .. site, 0, -1)
@@ -72,5 +76,5 @@ return cjson.encode({
   slots = slots, batch_max_urls = batch_max_urls(), batch_max_bytes = setting('batch_max_bytes'),
   batch_max_age_ms = setting('batch_max_age_ms'), batch_quiet_ms = quiet_ms, lease_ms = setting('lease_ms'),
   visit = call('ZRANGE', P .. 'jobs:' .. site, 0, 0, 'WITHSCORES')[2] or cjson.null, agenda = score('agenda', site),
-  lanes = lanes, batches = batches, parts = parts, splits = splits,
+  lanes = lanes, batches = batches, parts = parts, splits = splits, bulks = bulks,
 })

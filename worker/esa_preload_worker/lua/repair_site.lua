@@ -14,14 +14,16 @@ if unreadable then return unreadable end
 
 -- Batches first: what a scan found, and what the indexes name.
 local batches, seen, roots = {}, {}, {}
-local function look_at_batch(id)
+local look_at_batch
+look_at_batch = function(id)
   if seen[id] then return true end
-  local values = call('HMGET', P .. 'batch:' .. id, 'site', 'state', 'count', 'root', 'v')
+  local values = call('HMGET', P .. 'batch:' .. id, 'site', 'state', 'count', 'root', 'v', 'bulk')
   if values[1] ~= site then return false end
   unreadable = unreadable or readable(values[5], 'batch ' .. id)
-  seen[id] = { id = id, state = values[2], count = tonumber(values[3] or 0), root = values[4] }
+  seen[id] = { id = id, state = values[2], count = tonumber(values[3] or 0), root = values[4], bulk = values[6] }
   batches[#batches + 1] = seen[id]
   if values[4] then roots[values[4]] = true end
+  for _, pack in ipairs(call('LRANGE', P .. 'bulk:' .. id, 0, -1)) do look_at_batch(pack) end
   return true
 end
 for _, id in ipairs(call('ZRANGE', P .. 'leases', 0, -1)) do look_at_batch(id) end
@@ -76,12 +78,20 @@ local function mend_split(root)
   end
 end
 for _, root in ipairs(some_roots) do mend_split(root) end
+local bulks = {}
+for _, b in ipairs(batches) do
+  if call('EXISTS', P .. 'bulk:' .. b.id) == 1 then bulks[b.id] = true end
+  if b.bulk and seen[b.bulk] then bulks[b.bulk] = true end
+end
+for id in pairs(bulks) do
+  mend_list('bulk:' .. id, function(b) return b.bulk == id end)
+end
 
 local in_flight, at_work = 0, 0
 for _, b in ipairs(batches) do
   in_flight = in_flight + b.count
   local leased = call('ZSCORE', P .. 'leases', b.id)
-  if b.state == 'ready' or b.state == 'held' then
+  if b.state == 'ready' or b.state == 'held' or b.state == 'packed' then
     if leased then
       call('ZREM', P .. 'leases', b.id)
       did('took the lease of batch %s, which is %s', b.id, b.state)
