@@ -1,6 +1,7 @@
 """What a service that publishes content uses to have its URLs preloaded by ESA."""
 
-from esa_preload.client import PreloadClient
+from typing import TYPE_CHECKING
+
 from esa_preload.errors import (
     EsaPreloadError,
     IncompleteError,
@@ -27,6 +28,9 @@ from esa_preload.model import (
     SiteStatus,
 )
 
+if TYPE_CHECKING:
+    from esa_preload.client import PreloadClient
+
 __all__ = [
     "EsaPreloadError",
     "Explanation",
@@ -52,3 +56,17 @@ __all__ = [
     "UnsupportedRecordError",
     "WaitTimeoutError",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load the client when it is first asked for, and with it the library for Redis, which takes most of the time."""
+        if name != "PreloadClient":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from esa_preload.client import PreloadClient  # noqa: PLC0415 - as said
+
+        globals()[name] = PreloadClient
+        return PreloadClient
+
+    def __dir__() -> list[str]:
+        return __all__

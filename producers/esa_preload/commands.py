@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
@@ -11,7 +10,6 @@ import sys
 import uuid
 from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,7 +42,7 @@ def main() -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("esa-preload"), prog_name="esa-preload")
+@click.version_option(package_name="esa-preload", prog_name="esa-preload")
 def cli() -> None:
     """
     Have new content warm at the edge of Alibaba Cloud ESA before the first visitor comes.
@@ -179,6 +177,8 @@ async def _enqueue(
 @contextlib.contextmanager
 def _way_to_repeat(request_id: str, *, as_json: bool) -> Generator[None]:
     """Say what was taken, and under which id the call can be repeated, when it breaks off."""
+    from asyncio import CancelledError  # noqa: PLC0415 - keeps --help quick
+
     try:
         yield
     except (QueueFullError, IncompleteError, NotDurableError) as exc:
@@ -187,7 +187,7 @@ def _way_to_repeat(request_id: str, *, as_json: bool) -> Generator[None]:
         if exc.receipt:
             click.echo(f"{exc.receipt.accepted} URLs were taken, as request {request_id}.", err=True)
         raise
-    except (QueueUnavailableError, asyncio.CancelledError):
+    except (QueueUnavailableError, CancelledError):
         click.echo(f"The request is {request_id}: repeat with --request-id {request_id}", err=True)
         raise
 
@@ -470,7 +470,9 @@ def requeue(site_id: str, *, as_json: bool) -> None:
 
 
 def _run(act: Callable[[PreloadClient], Awaitable[int]], *, wait_for_redis: float = 0.0) -> None:
-    from esa_preload.client import PreloadClient  # noqa: PLC0415 - keeps --help quick
+    import asyncio  # noqa: PLC0415 - keeps --help quick
+
+    from esa_preload.client import PreloadClient  # noqa: PLC0415
     from esa_preload.environment import read_environment  # noqa: PLC0415
 
     environment = read_environment()

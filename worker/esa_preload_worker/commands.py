@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +22,7 @@ def main() -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("esa-preload"), prog_name="esa-preload-worker")
+@click.version_option(package_name="esa-preload", prog_name="esa-preload-worker")
 def cli() -> None:
     """Submit the queue's URLs to Alibaba Cloud ESA. Settings: environment variables, see `settings`."""
 
