@@ -32,6 +32,7 @@ from esa_preload_worker.ledger import (
     Watch,
     WorkerLedger,
 )
+from waiting import wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from benchmarks.servers import Server
 
 KEYS = Keys("bench")
+_REWRITE_S = 300.0
 SHALLOW = 1_000
 DEPTHS = (10_000, 100_000, 1_000_000)
 DEPTHS_FULL = (*DEPTHS, 10_000_000)
@@ -196,6 +198,7 @@ async def measure(depths: Sequence[int] = DEPTHS) -> Section:
                     f"producer {filling.began_mb:.0f} to {resident_mb(os.getpid()):.0f} MB, "
                     f"the server without a processor for {waited:.0%} of the time"
                 )
+                await _rewritten(deep.redis)
                 beside = await _in_turns(shallow, deep)
                 rows.append(
                     [
@@ -242,11 +245,25 @@ async def measure(depths: Sequence[int] = DEPTHS) -> Section:
     )
 
 
+async def _rewritten(redis: Redis) -> None:
+    """Wait until the server has written its append-only file anew: until then each page that it touches is copied."""
+
+    async def at_rest() -> bool:
+        told: dict[str, Any] = await command(redis, "INFO", "persistence")
+        return not (told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"])
+
+    await wait_until_async(at_rest, timeout_s=_REWRITE_S, every_s=0.5)
+
+
 async def _in_turns(shallow: Stage, deep: Stage) -> list[tuple[Cost, Cost]]:
     await shallow.turn()
     await deep.turn()
     await slowlog.watch(deep.redis)
-    return [(await shallow.turn(), await deep.turn()) for _ in range(TURNS)]
+    costs = [(await shallow.turn(), await deep.turn()) for _ in range(TURNS)]
+    for place in (1, 2, 3):  # what people ask: about URLs in the middle, and about all sites
+        await deep.client.explain(site_id=SITE, url=url_of(deep.given - place * await deep.pending() // 4))
+    await deep.client.sites()
+    return costs
 
 
 def _ratios(beside: Sequence[tuple[Cost, Cost]]) -> list[str]:
