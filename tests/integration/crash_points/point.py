@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import astuple, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
 from redis.exceptions import RedisError
 
@@ -16,12 +17,13 @@ from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.model import Plan
 from esa_preload.scripts import as_text, command, commands
-from esa_preload_worker import decisions
+from esa_preload_worker import bulk, decisions
+from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.check.audit import Auditor
 from esa_preload_worker.check.reader import LedgerReader
 from esa_preload_worker.esa import EsaClient
 from esa_preload_worker.leases import Leases
-from esa_preload_worker.ledger import WorkerLedger
+from esa_preload_worker.ledger import Batch, WorkerLedger
 from esa_preload_worker.metrics import Metrics
 from esa_preload_worker.pump import Pump
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
@@ -30,8 +32,16 @@ from esa_preload_worker.settings import Settings, load
 from esa_preload_worker.submit import Submitter
 from integration.crash_points import timeline
 from integration.crash_points.scenarios import CREATE, DELETE, OSS_LIST, PLAN, POISON, SCENARIOS, Ends
-from integration.crash_points.seams import FATE, SCRIPTS, DiedError, Fate, Strike, StruckRedis
-from integration.worker.rig import Key
+from integration.crash_points.seams import (
+    FATE,
+    SCRIPTS,
+    DiedError,
+    Fate,
+    Strike,
+    StruckRedis,
+    StruckShelf,
+)
+from integration.worker.rig import Key, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -57,10 +67,10 @@ class PickySandbox(Sandbox):
     creates_twice = False
 
     def _run(self, received: Any, fault: Any) -> Any:
-        if received.operation == CREATE and POISON.rpartition("/")[2].encode() in received.body:
+        if received.action == CREATE and POISON.rpartition("/")[2].encode() in received.body:
             raise ApiError(400, "InvalidParameter.Url", "One of the URLs is not to our taste.")
         reply = super()._run(received, fault)
-        if received.operation == CREATE and self.creates_twice and fault is not None:
+        if received.action == CREATE and self.creates_twice and fault is not None:
             job = list(self.account.all_jobs())[-1]
             self.account.create_job(
                 site_id=job.site_id, name=job.name, insert_way=job.insert_way, url_text=job.url_text
@@ -148,6 +158,7 @@ class Point:
     client: PreloadClient
     ledger: JumpingLedger
     settings: Settings
+    shelf: Shelf
     stack: AsyncExitStack
     did: set[str] = field(default_factory=set[str])
 
@@ -163,7 +174,9 @@ class Point:
         redis = connect(self.redis_url)
         self.stack.push_async_callback(redis.aclose)
         leases = Leases(self.settings.lease, clock=timeline.monotonic)
-        ledger = JumpingLedger(cast("Redis", StruckRedis(redis, fate)), KEYS)
+        is_bulk = self.scenario.is_bulk
+        least = self.settings.oss_min_urls if is_bulk else 0
+        ledger = JumpingLedger(cast("Redis", StruckRedis(redis, fate)), KEYS, bulk_min_urls=least)
         esa = EsaClient(self.sandbox.url, Key(), self.settings.call_timeout, environ={})
         await self.stack.enter_async_context(esa)
         submitter = Submitter(
@@ -171,6 +184,7 @@ class Point:
             esa=esa,
             leases=leases,
             settings=self.settings,
+            lists=ListKeeper(self.settings, StruckShelf(self.shelf) if is_bulk else None),
             clock=timeline.monotonic,
             sleep=timeline.sleep,
         )
@@ -211,6 +225,15 @@ class Point:
         else:
             await self.client.enqueue_oss(SITE, OSS_LIST, request_id=REQUEST)
 
+    async def begin_bulk(self) -> None:
+        """Gather a pack, and die."""
+        timeline.jump(0.1)
+        ledger = JumpingLedger(self.redis, KEYS, bulk_min_urls=1)
+        batch = await ledger.take(token="dead", pump="dead", new_batch_id="b0")
+        assert isinstance(batch, Batch)
+        await ledger.gather(batch, pack_id="p0", most_urls=2, most_bytes=10_000)
+        timeline.jump(self.settings.lease + 1)
+
     async def cancel(self) -> None:
         """Cancel the request, from another process: whatever becomes of the worker, it is done."""
         await asyncio.shield(asyncio.ensure_future(self.client.cancel(REQUEST)))
@@ -223,8 +246,9 @@ class Point:
         return status
 
     async def is_over(self) -> bool:
-        """Tell whether nothing is left to do."""
-        return (await self.status()).state == "done"
+        """Tell whether nothing is left to do: a bulk batch may outlive its last pack."""
+        is_done = (await self.status()).state == "done"
+        return is_done and not await command(self.redis, "EXISTS", KEYS.leases)
 
     async def go_on(self) -> None:
         """Let the time pass until a worker has something to do; fails when none ever will."""
@@ -307,7 +331,7 @@ class Point:
         assert len(idle) <= (scenario.may_leave_a_job or missed_deadline_of == DELETE), jobs
 
         left = [as_text(key).removeprefix(KEYS.prefix) for key in await command(self.redis, "KEYS", "*")]
-        work = ("batch:", "split:", "held:", "parts:", "urls:", "band:", "lane:", "lanes:")
+        work = ("batch:", "bulk:", "split:", "held:", "parts:", "urls:", "band:", "lane:", "lanes:")
         assert not [name for name in left if name.startswith(work)], left
         assert not {"leases", "ring", "open", "expiring"} & set(left), left
         await self.audit()
@@ -337,9 +361,13 @@ async def point_of(name: str, redis_url: str) -> AsyncGenerator[Point]:
             client=PreloadClient(redis, namespace=NAMESPACE),
             ledger=ledger,
             settings=settings,
+            shelf=Shelf(sandbox),
             stack=stack,
         )
+        stack.enter_context(patch.object(bulk, "PACK_URLS", 2))
         await point.enqueue()
+        if scenario.is_begun:
+            await point.begin_bulk()
         if scenario.plans_cool_s:
             until = timeline.unix_ms() + scenario.plans_cool_s * 1000
             await command(redis, "HSET", KEYS.rate(PLAN), "rate", 50, "cooldown", until)

@@ -55,6 +55,8 @@ class Scenario:
         is_stopping: whether the first worker is being shut down.
         creates_twice: a Create whose reply is lost makes two jobs of the name.
         may_leave_a_job: one without a plan, which fetches nothing, when nobody is left who knows of it.
+        is_bulk: the workers have a bucket, and packs are of two URLs.
+        is_begun: somebody gathered a pack, and died.
         plans_cool_s: nobody creates a plan for so long, since another was throttled.
     """
 
@@ -73,6 +75,8 @@ class Scenario:
     is_stopping: bool = False
     creates_twice: bool = False
     may_leave_a_job: bool = False
+    is_bulk: bool = False
+    is_begun: bool = False
     plans_cool_s: float = 0
 
 
@@ -117,6 +121,8 @@ async def _reset_quota(point: Point) -> None:
 WINDOW_S = 90
 THROTTLED = _first("refuse", CREATE, status=429, code="Throttling.User")
 GOES_ON = "nobody knows that the call was refused: what is in flight goes on, as a request in flight does"
+
+BULK = {"oss_min_urls": "4", "batch_max_urls": "3"}
 
 SCENARIOS: dict[str, Scenario] = {
     "two batches": Scenario(ends=Ends(submitted=4), settings={"batch_max_urls": "2"}),
@@ -170,6 +176,28 @@ SCENARIOS: dict[str, Scenario] = {
         reasons=frozenset({"invalid_domain"}),
         refused_urls=STRANGE,
         sandbox={"oss_objects": {OSS_LIST: "\n".join((*GOOD, *STRANGE))}},
+    ),
+    "bulk": Scenario(ends=Ends(submitted=4), is_bulk=True, settings=BULK),
+    "bulk begun by another": Scenario(ends=Ends(submitted=4), is_bulk=True, is_begun=True, settings=BULK),
+    "bulk partly refused": Scenario(
+        urls=(*GOOD, *STRANGE),
+        ends=Ends(submitted=4, refused=2),
+        reasons=frozenset({"invalid_domain"}),
+        refused_urls=STRANGE,
+        is_bulk=True,
+        settings=BULK,
+    ),
+    "bulk put back": Scenario(
+        ends=Ends(submitted=4),
+        is_bulk=True,
+        settings=BULK,
+        sandbox=_first("refuse", CREATE, status=400, code="InvalidParameter.OssUrl"),
+    ),
+    "bulk lost after": Scenario(
+        ends=Ends(submitted=4), is_bulk=True, settings=BULK, sandbox=_first("lost_after", CREATE)
+    ),
+    "bulk lost before": Scenario(
+        ends=Ends(submitted=4), is_bulk=True, settings=BULK, sandbox=_first("lost_before", CREATE)
     ),
     "quota": Scenario(
         ends=Ends(submitted=4),

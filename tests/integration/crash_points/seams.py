@@ -18,12 +18,23 @@ if TYPE_CHECKING:
     import httpx
     from redis.asyncio import Redis
 
+    from integration.worker.rig import Shelf
+
 T = TypeVar("T")
 
 Place = tuple["CodeType", int]
 """A line of a coroutine."""
 
-SCRIPTS = (ledger.TAKE, ledger.CREATED, ledger.SETTLE, ledger.PACE, ledger.RENEW, ledger.SWEEP, ledger.REPORT)
+SCRIPTS = (
+    ledger.TAKE,
+    ledger.GATHER,
+    ledger.CREATED,
+    ledger.SETTLE,
+    ledger.PACE,
+    ledger.RENEW,
+    ledger.SWEEP,
+    ledger.REPORT,
+)
 _NAMES = {script.sha: script.name for script in SCRIPTS}
 EXCHANGE = calls._exchange  # pyright: ignore[reportPrivateUsage] # the one place where bytes leave for ESA
 
@@ -235,3 +246,27 @@ class StruckPipeline:
 
 def _name(arguments: Sequence[Any]) -> str:
     return _NAMES.get(str(arguments[1]), "?") if arguments[0] == "EVALSHA" else str(arguments[0])
+
+
+class StruckShelf:
+    """A bucket whose every call is one of the worker that is driven."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    async def put(self, name: str, lines: bytes) -> None:
+        """Store."""
+        await FATE.get().call("PutObject", lambda: _later(lambda: self._shelf.put(name, lines)))
+
+    async def link(self, name: str) -> str:
+        """Sign."""
+        return await FATE.get().call("link", lambda: _later(lambda: self._shelf.link(name)))
+
+    async def delete(self, name: str) -> None:
+        """Delete."""
+        await FATE.get().call("DeleteObject", lambda: _later(lambda: self._shelf.delete(name)))
+
+
+async def _later(call: Callable[[], Awaitable[T]]) -> T:
+    await asyncio.sleep(0)
+    return await call()

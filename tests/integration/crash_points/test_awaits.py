@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esa_preload_worker import pump, submit, turns
+from esa_preload_worker import bulk, pump, submit, turns
 from integration.crash_points.scenarios import SCENARIOS
 from integration.crash_points.seams import Strike
 from integration.crash_points.strikes import strike_at
@@ -35,7 +35,7 @@ def awaits_of(module: ModuleType) -> dict[range, str]:
 
 
 def test_every_await_of_the_path_is_a_point(redis_url: str) -> None:
-    """A worker has stood at each ``await`` of pump, submit and turns: one that no scenario reaches would never be struck."""
+    """A worker has stood at each ``await`` of bulk, pump, submit and turns: one that no scenario reaches would never be struck."""
     strikes: list[tuple[str, Strike | None]] = [(name, None) for name in SCENARIOS]
     strikes += [(name, strike) for name in ("two batches",) for strike in CALLS]
     stood = {
@@ -45,7 +45,7 @@ def test_every_await_of_the_path_is_a_point(redis_url: str) -> None:
     }
     missed = [
         f"{module.__name__}:{lines.start} {text}"
-        for module in (pump, submit, turns)
+        for module in (bulk, pump, submit, turns)
         for lines, text in awaits_of(module).items()
         if not any((module.__file__, line) in stood for line in lines)
     ]
