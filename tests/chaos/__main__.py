@@ -31,6 +31,9 @@ def main() -> int:
         default=True,
         help="kill Valkey too, with appendfsync always; else it is only restarted and frozen, with everysec",
     )
+    parser.add_argument(
+        "--bulk", action="store_true", help="give the workers a bucket: large backlogs go as lists"
+    )
     parser.add_argument("--keep", type=Path, help="an empty directory for logs; a temporary one if not given")
     given = parser.parse_args()
     options = Options(
@@ -41,6 +44,7 @@ def main() -> int:
         producers=given.producers,
         kill_valkey=given.kill_valkey,
         fault_rate=given.fault_rate,
+        bulk=given.bulk,
         drain_s=given.drain,
     )
     print(f"seed {options.seed}", flush=True)

@@ -23,7 +23,7 @@ from chaos.machines import (
     start_producer,
     start_worker,
 )
-from chaos.options import sandbox_config
+from chaos.options import BULK_SETTINGS, WORKER_SETTINGS, sandbox_config
 from chaos.producers import Record, requests_of, write_order
 from chaos.report import Report
 from chaos.troublemaker import ENDS_WELL, NO_REDIS, Crew, Troublemaker
@@ -151,7 +151,14 @@ class Run:
 
     def _start_worker(self, valkey: Valkey, sandbox: SandboxProcess, number: int) -> Machine:
         name = self._name("worker", number)
-        machine = start_worker(name, redis_url=valkey.url, endpoint=sandbox.url, directory=self._directory)
+        bulk = BULK_SETTINGS | {"OSS_ENDPOINT": sandbox.url} if self._options.bulk else {}
+        machine = start_worker(
+            name,
+            redis_url=valkey.url,
+            endpoint=sandbox.url,
+            directory=self._directory,
+            settings=WORKER_SETTINGS | bulk,
+        )
         self._machines.append(machine)
         return machine
 

@@ -29,6 +29,10 @@ WORKER_SETTINGS = {
 """Short times, so that everything that takes a lease or a lag happens often."""
 
 
+BULK_SETTINGS = {"OSS_BUCKET": "chaos", "OSS_MIN_URLS": "30"}
+"""Of workers with a bucket in the sandbox: lists are small, so that they are many."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """
@@ -42,6 +46,7 @@ class Options:
         trouble_every_s: a process is killed, frozen or restarted about so often.
         kill_valkey: Valkey is killed too, and has ``appendfsync always``; else it is only restarted and frozen, with everysec.
         fault_rate: share of the calls that go wrong, about.
+        bulk: the workers have a bucket, and carry what is worth it as lists.
         drain_s: longest time from the end of the troubles until nothing is left.
     """
 
@@ -53,6 +58,7 @@ class Options:
     trouble_every_s: float = 1.2
     kill_valkey: bool = True
     fault_rate: float = 0.2
+    bulk: bool = False
     drain_s: float = 120.0
 
 

@@ -12,8 +12,10 @@ from chaos.driver import Run
 from chaos.options import Options
 
 
-@pytest.mark.parametrize("kill_valkey", [False, True], ids=["restarts", "kills"])
-async def test_nothing_is_lost_and_nothing_planned_twice(*, kill_valkey: bool) -> None:
+@pytest.mark.parametrize(
+    ("kill_valkey", "bulk"), [(False, False), (True, False), (True, True)], ids=["restarts", "kills", "bulk"]
+)
+async def test_nothing_is_lost_and_nothing_planned_twice(*, kill_valkey: bool, bulk: bool) -> None:
     """
     Every accepted URL ends exactly once, whatever is killed, frozen, restarted, late or lost; every count adds up.
 
@@ -21,7 +23,7 @@ async def test_nothing_is_lost_and_nothing_planned_twice(*, kill_valkey: bool) -
     """
     seed = int(os.environ.get("ESA_PRELOAD_CHAOS_SEED", "1"))
     options = Options(
-        urls=1_500, seconds=7, trouble_every_s=0.6, seed=seed, kill_valkey=kill_valkey, drain_s=60
+        urls=1_500, seconds=7, trouble_every_s=0.6, seed=seed, kill_valkey=kill_valkey, bulk=bulk, drain_s=60
     )
     # Not pytest's own: the path of a Unix socket must be short.
     with tempfile.TemporaryDirectory(prefix="esap-chaos-") as directory:
