@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from aiohttp import ClientPayloadError, web
 
+from esa_preload_worker.sandbox.operations import OPERATIONS
 from esa_preload_worker.sandbox.replies import ApiError
+
+# Actions that do not exist are counted together: their names are the caller's to invent.
+_UNKNOWN_OPERATION = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,11 @@ class Received:
     def action(self) -> str:
         """The operation of ESA's API that it names."""
         return self.headers.get("x-acs-action", "")
+
+    @property
+    def operation(self) -> str:
+        """The same; one that does not exist is ``unknown``."""
+        return self.action if self.action in OPERATIONS else _UNKNOWN_OPERATION
 
     @property
     def base_url(self) -> str:

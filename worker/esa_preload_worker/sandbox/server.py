@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 _CONTROL = "/_sandbox/"
 _FAILED_FILE = re.compile(r"/failed/([0-9a-f]{24})\.txt")
-# Actions that do not exist are counted together: their names are the caller's to invent.
-_UNKNOWN_OPERATION = "unknown"
 # A reply that drips or lingers must not hold up the end.
 _SHUTDOWN_S = 1.0
 _ELSEWHERE = "https://files.example"
@@ -192,7 +190,7 @@ class Sandbox:
             return self._respond(_refusal(error, request.host))
         return await self._answer(
             request,
-            _operation_of(received),
+            received.operation,
             half_latency_s,
             commit=lambda fault: self._respond(self._commit(received, fault)),
             broken=lambda fault: self._respond(_broken(fault)),
@@ -248,7 +246,7 @@ class Sandbox:
 
     def _commit(self, received: Received, fault: Fault | None) -> _Outcome:
         """Decide a call and do what it asks, at once: nothing here awaits."""
-        codes = self._calls.setdefault(_operation_of(received), Counter())
+        codes = self._calls.setdefault(received.operation, Counter())
         try:
             body = self._run(received, fault)
         except ApiError as error:
@@ -382,10 +380,6 @@ async def serve(
     async with Sandbox(config, host=host, port=port) as sandbox:
         ready(sandbox.url)
         await asyncio.Event().wait()
-
-
-def _operation_of(received: Received) -> str:
-    return received.action if received.action in OPERATIONS else _UNKNOWN_OPERATION
 
 
 def _refusal(error: ApiError, host: str) -> _Outcome:
