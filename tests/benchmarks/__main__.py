@@ -6,7 +6,19 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING
 
-from benchmarks import bulk, calls, durability, growth, limits, measures, plots, rates, recovery, traffic
+from benchmarks import (
+    bulk,
+    calls,
+    crowds,
+    durability,
+    growth,
+    limits,
+    measures,
+    plots,
+    rates,
+    recovery,
+    traffic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +37,7 @@ SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
     "trickle": lambda: [traffic.trickles()],
     "bulk": lambda: [asyncio.run(bulk.measure())],
     "growth": lambda: [asyncio.run(growth.measure())],
+    "crowds": lambda: [asyncio.run(crowds.measure())],
 }
 FULL: dict[str, Callable[[], Sequence[Section]]] = {
     "bulk": lambda: [asyncio.run(bulk.measure(bulk.MANY_URLS))],
