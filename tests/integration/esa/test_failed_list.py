@@ -60,6 +60,23 @@ async def test_what_cannot_be_read(reply: Reply) -> None:
         assert len(server.requests) == 1
 
 
+async def test_a_list_is_asked_for_again() -> None:
+    """What passes must not make a hundred thousand URLs unknown: a 5xx and half a reply are followed by the list."""
+    replies = [
+        b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhttps://a/1",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhttps://a/2",
+    ]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(replies.pop(0))
+
+    async with raw_server(answer) as port, client_of("http://127.0.0.1:1", timeout_s=5) as client:
+        refused = await client.read_failed_file(f"http://127.0.0.1:{port}/")
+    assert ([one.url for one in refused], replies) == (["https://a/2"], [])
+
+
 async def test_a_list_that_does_not_arrive() -> None:
     """A host that is away, drops or drips is unreadable within the time of a call, and the address does not show."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -39,6 +40,8 @@ CONNECT_MAX_S = 5.0
 IDLE_MAX_S = 10.0
 """We close idle connections first: a POST on one that ESA closes at that moment would be uncertain."""
 CONNECTIONS_MAX = 64
+READ_PAUSES_S = (0.2, 1.0)
+"""Before a file is read again: of one that cannot be read a whole list of URLs ends as unknown."""
 USER_AGENT = "esa-preload"
 
 T = TypeVar("T")
@@ -145,7 +148,7 @@ class Caller:
 
     async def read(self, url: str, *, max_bytes: int) -> tuple[int, bytes]:
         """
-        Read *url*, unsigned; return the status and the body as it is.
+        Read *url*, unsigned; return the status and the body as it is. What breaks, or fails with a 5xx, is repeated in that time.
 
         Raises:
             BodyTooLargeError: over *max_bytes*.
@@ -153,9 +156,18 @@ class Caller:
             httpx.HTTPError, aiohttp.ClientError, OSError: it broke.
         """
         async with asyncio.timeout(self._call_timeout_s):
-            request = _prepare("GET", httpx.URL(url), {}, b"", self._call_timeout_s)
-            reply = await _exchange(self._transport_for(url), request, max_bytes)
+            for pause_s in READ_PAUSES_S:
+                with contextlib.suppress(httpx.TransportError, aiohttp.ClientError, OSError):
+                    reply = await self._read_once(url, max_bytes)
+                    if reply.status < 500:
+                        return reply.status, reply.body
+                await asyncio.sleep(pause_s)
+            reply = await self._read_once(url, max_bytes)
         return reply.status, reply.body
+
+    async def _read_once(self, url: str, max_bytes: int) -> _Reply:
+        request = _prepare("GET", httpx.URL(url), {}, b"", self._call_timeout_s)
+        return await _exchange(self._transport_for(url), request, max_bytes)
 
     async def _put_right(self, error: EsaError, request: WireRequest, used: Credential) -> Credential | None:
         """Return the credential to call again with; ``None`` when a repetition would end the same."""
