@@ -52,7 +52,7 @@ SWEEP = _script("sweep")
 VISIT = _script("visit", "jobs")
 VISITED = _script("visited", "jobs")
 
-PACK_URLS = 1_000
+PACK_URLS = 500
 """URLs of a pack: as many as one script may claim, end or put back in some milliseconds."""
 
 SWEEP_STEPS = 16

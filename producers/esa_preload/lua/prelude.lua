@@ -16,7 +16,7 @@
 --   open, expiring      zset    n -> ms of the last chunk, n -> ms of expiry
 --   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
 --   told:<b>            string  token and reply of the last settlement, for a client that lost the reply
---   bulk:<b>            list    packs of a batch whose URLs are a list in OSS: batches themselves, of up to 1,000 URLs
+--   bulk:<b>            list    packs of a batch whose URLs are a list in OSS: batches themselves, of up to 500 URLs
 --   split:<b>           hash    what became of the parts of a batch that ESA refused as a whole; held:<b> list of those refused
 --   parts:<s>           list    parts of split batches of a site, and bulk batches that are ready, which wait for their turn
 --   rate:<op>           hash    what was learnt of an operation's limit, and its cooldown (gate.lua); 'endpoint' is the circuit

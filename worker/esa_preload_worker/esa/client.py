@@ -15,7 +15,7 @@ from esa_preload_worker.esa import replies, wire
 from esa_preload_worker.esa.calls import BodyTooLargeError, Caller
 from esa_preload_worker.esa.endpoint import Endpoint, Proxies
 from esa_preload_worker.esa.errors import FailedFileError, UncertainError
-from esa_preload_worker.esa.failed_file import MAX_BYTES, check_source, parse_failed_file
+from esa_preload_worker.esa.failed_file import check_source, max_bytes, parse_failed_file
 from esa_preload_worker.esa.failures import BREAKS
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class EsaClient:
         """
         check_source(url, allow_loopback=self._endpoint.is_loopback, allow_any=self._allow_any_source)
         try:
-            status, content = await self._caller.read(url, max_bytes=MAX_BYTES)
+            status, content = await self._caller.read(url, max_bytes=max_bytes(len(among)))
         except (*BREAKS, BodyTooLargeError, httpx.InvalidURL, ValueError) as exc:
             # An address that only the library finds odd ends here too. Without the cause: its text may show the URL, and with it a signature.
             raise FailedFileError(f"the list cannot be read: {type(exc).__name__}") from None

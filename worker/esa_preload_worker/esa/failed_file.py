@@ -12,11 +12,12 @@ from esa_preload_worker.esa.model import RefusedUrl
 from esa_preload_worker.esa.text import loggable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence, Set
+    from collections.abc import Collection, Set
 
-MAX_BYTES = 64 * 1024 * 1024
-"""A list of ours has 10 MB and up to a million URLs; each line of this one may have a reason, too."""
-LINES_MAX = 1_000_001
+MAX_BYTES = 8 * 1024 * 1024
+LINES_MAX = 100_001
+LINE_BYTES = 400
+"""A list of ours may have a million URLs in 10 MB: twice as many lines as were sent, and so many bytes for each, if that is more."""
 URL_MAX_CHARS = 8192
 """No URL of a batch is longer, whatever the settings."""
 REASON_MAX_CHARS = 200
@@ -30,6 +31,12 @@ _KNOWN_REASON = re.compile(
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(r",?\s+|,")
+_SEPARATES = re.compile(r"[,\s]")
+
+
+def max_bytes(sent: int) -> int:
+    """Return how long the list may be when so many URLs were sent."""
+    return max(MAX_BYTES, LINE_BYTES * sent)
 
 
 def check_source(url: str, *, allow_loopback: bool, allow_any: bool) -> None:
@@ -78,17 +85,18 @@ def parse_failed_file(content: bytes, *, among: Collection[str] = ()) -> tuple[R
     except UnicodeDecodeError:
         raise FailedFileError("the list is not UTF-8 text") from None
     # Not splitlines(): that would also cut at characters which may stand in a reason.
-    lines = text.replace("\r", "\n").split("\n", LINES_MAX)
-    if len(lines) > LINES_MAX:
+    most = max(LINES_MAX, 2 * len(among))
+    lines = text.replace("\r", "\n").split("\n", most)
+    if len(lines) > most:
         raise FailedFileError("the list has too many lines")
     sent = frozenset(among)
-    # By length, not by separator: a line may be nothing but separators. The longest URL is the one that was meant.
-    lengths = sorted(set(map(len, sent)), reverse=True)
-    return tuple(_parse_line(line, sent, lengths) for line in map(str.strip, lines) if line)
+    lengths = frozenset(map(len, sent))
+    longest = max(lengths, default=0)
+    return tuple(_parse_line(line, sent, lengths, longest) for line in map(str.strip, lines) if line)
 
 
-def _parse_line(line: str, sent: Set[str], lengths: Sequence[int]) -> RefusedUrl:
-    url, reason = _split(line, sent, lengths)
+def _parse_line(line: str, sent: Set[str], lengths: Set[int], longest: int) -> RefusedUrl:
+    url, reason = _split(line, sent, lengths, longest)
     if url not in sent and not (
         url.startswith(("http://", "https://")) and url.isprintable() and len(url) <= URL_MAX_CHARS
     ):
@@ -96,13 +104,15 @@ def _parse_line(line: str, sent: Set[str], lengths: Sequence[int]) -> RefusedUrl
     return RefusedUrl(url=url, reason=loggable(reason, REASON_MAX_CHARS).strip(" ,"))
 
 
-def _split(line: str, sent: Set[str], lengths: Sequence[int]) -> tuple[str, str]:
+def _split(line: str, sent: Set[str], lengths: Set[int], longest: int) -> tuple[str, str]:
     if line in sent:
         return line, ""
-    for length in lengths:
-        separator = _SEPARATOR.match(line, length)
-        if separator and line[:length] in sent:
-            return line[:length], line[separator.end() :]
+    # The longest URL is the one that was meant. By the lengths too: a line may be nothing but separators.
+    ends = [found.start() for found in _SEPARATES.finditer(line, 0, longest + 1)]
+    for end in reversed(ends):
+        separator = _SEPARATOR.match(line, end) if end in lengths else None
+        if separator and line[:end] in sent:
+            return line[:end], line[separator.end() :]
     if known := _KNOWN_REASON.fullmatch(line):
         return known["url"], known["reason"]
     url, *reason = line.split(None, 1)
