@@ -41,7 +41,8 @@ local function claim(site, lane, most, most_bytes, size)
   end
 
   local function pop(band, want)
-    local list = P .. 'band:' .. id .. ':' .. band
+    local list, wanted = P .. 'band:' .. id .. ':' .. band, tostring(band)
+    local read, in_band, at, owners -- URLs of one chunk share their value: it is read once
     while want > 0 and not full and look_at_most > 0 do
       local popped = call('LPOP', list, want)
       if not popped then return end
@@ -50,9 +51,11 @@ local function claim(site, lane, most, most_bytes, size)
       local remove, seen = {}, {}
       for i, url in ipairs(popped) do
         local value = values[i]
-        local in_band, at, owners
-        if value then in_band, at, owners = parse_value(value) end
-        if value and in_band == tostring(band) and not seen[url] then
+        if value and value ~= read then
+          in_band, at, owners = parse_value(value)
+          read = value
+        end
+        if value and in_band == wanted and not seen[url] then
           local found = read_owners(owners)
           local live = has_passed and {} or found.live
           if #live > 0 and not fits(url) then
