@@ -57,8 +57,8 @@ bench: $(VENV)/.dev  ## Measure, print a table, and write it into docs/performan
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 lock: $(VENV)/.dev  ## Renew the locked dependencies (needs uv)
-	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o $(LOCKS)/runtime.txt
-	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o $(LOCKS)/dev.txt
+	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -o $(LOCKS)/runtime.txt
+	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -o $(LOCKS)/dev.txt
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
