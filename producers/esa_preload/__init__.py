@@ -17,21 +17,28 @@ from esa_preload.errors import (
     WaitTimeoutError,
 )
 from esa_preload.explanation import Explanation, Reason
+from esa_preload.interface import Preloads
 from esa_preload.model import (
+    AuditEntry,
     Failure,
     OperationLimit,
+    Page,
     Plan,
     Priority,
     Receipt,
     Rejection,
+    RequestInfo,
     RequestStatus,
+    RequestUrl,
     SiteStatus,
+    TrafficPoint,
 )
 
 if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
 
 __all__ = [
+    "AuditEntry",
     "EsaPreloadError",
     "Explanation",
     "Failure",
@@ -39,8 +46,10 @@ __all__ = [
     "InvalidRequestError",
     "NotDurableError",
     "OperationLimit",
+    "Page",
     "Plan",
     "PreloadClient",
+    "Preloads",
     "Priority",
     "QueueFullError",
     "QueueUnavailableError",
@@ -48,9 +57,12 @@ __all__ = [
     "Receipt",
     "Rejection",
     "RequestConflictError",
+    "RequestInfo",
     "RequestStatus",
+    "RequestUrl",
     "SettingsError",
     "SiteStatus",
+    "TrafficPoint",
     "UnknownRequestError",
     "UnknownSiteError",
     "UnsupportedRecordError",

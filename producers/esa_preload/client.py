@@ -55,10 +55,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from esa_preload.explanation import Explanation
-
-Urls = Iterable[str] | AsyncIterable[str]
-Progress = Callable[[int], object]
-"""Called with the number of URLs handled so far, each time a chunk is in."""
+    from esa_preload.interface import Progress, Urls
 
 CHUNKS_IN_FLIGHT = 4
 

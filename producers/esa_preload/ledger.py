@@ -462,7 +462,9 @@ class Ledger:
         found: list[Failure] = []
         for one in [site_id] if site_id is not None else await self.site_ids():
             entries = await self._newest_failures(one, limit)
-            found += [_failure(one, _text_hash(fields)) for _, fields in reversed(entries)]
+            found += [
+                _failure(one, as_text(entry_id), _text_hash(fields)) for entry_id, fields in reversed(entries)
+            ]
         return found
 
     async def _newest_failures(self, site_id: int, limit: int) -> list[tuple[Any, Mapping[Any, Any]]]:
@@ -543,8 +545,9 @@ def site_state(
     return "active", ""
 
 
-def _failure(site_id: int, fields: Mapping[str, str]) -> Failure:
+def _failure(site_id: int, entry_id: str, fields: Mapping[str, str]) -> Failure:
     return Failure(
+        id=entry_id,
         url=fields["url"],
         site_id=site_id,
         reason=fields["reason"],

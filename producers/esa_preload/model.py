@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Generic, Literal, Self, TypeVar
 
 from esa_preload.errors import InvalidRequestError
+
+T = TypeVar("T")
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -173,6 +175,58 @@ class RequestStatus:
     failed: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """
+    A part of a list.
+
+    Attributes:
+        cursor: what to ask with for the next page, a text safe in URLs; ``None``: there are no more.
+    """
+
+    items: tuple[T, ...]
+    cursor: str | None = None
+
+
+RequestState = Literal["active", "done"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestInfo:
+    """
+    A request in a list of them.
+
+    Attributes:
+        source: who asked, in the words of the call; ``actor``: who called. Empty where nobody said.
+        plan: as it was asked for, its times rounded up to the minute.
+        expires_at: when what is still pending is given up; ``None``: never.
+    """
+
+    status: RequestStatus
+    created_at: datetime
+    source: str
+    actor: str
+    priority: Priority
+    plan: Plan
+    expires_at: datetime | None = None
+
+
+UrlState = Literal["pending", "refused", "expired", "unknown"]
+URL_STATES: tuple[UrlState, ...] = ("pending", "refused", "expired", "unknown")
+"""The states in which a URL is known by name; others are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestUrl:
+    """A URL of a request; ``at``: when it ended, or was accepted if it is pending. That has no reason and no code."""
+
+    url: str
+    state: UrlState
+    reason: str = ""
+    code: str = ""
+    at: datetime
+
+
 REQUEST_COUNTS = (
     "accepted",
     "merged",
@@ -196,11 +250,13 @@ class SiteStatus:
     A site's totals; each counts a URL's work once, however many requests asked for it.
 
     Attributes:
+        name: the domain, where the workers' list of sites tells it.
         jobs: jobs of ours that ESA holds; ``job_cap``: as many as it allows us, or ``None`` while that is not known.
         waiting_until: when a site that is ``waiting`` will be submitted again.
     """
 
     site_id: int
+    name: str = ""
     state: Literal["active", "waiting", "paused", "blocked"]
     reason: str
     pending: int = 0
@@ -245,7 +301,12 @@ class OperationLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A URL that ended as refused, expired or unknown; what expired (reason ``expired``, or ``window_passed``: its plan ended) has no code and no batch."""
+    """
+    A URL that ended as refused, expired or unknown; what expired (reason ``expired``, or ``window_passed``: its plan ended) has no code and no batch.
+
+    Attributes:
+        id: names it among the failures of its site.
+    """
 
     url: str
     site_id: int
@@ -253,3 +314,40 @@ class Failure:
     code: str
     at: datetime
     batch_id: str
+    id: str
+
+
+AuditAction = Literal["enqueued", "cancelled", "paused", "resumed", "requeued", "limit_set", "limit_reset"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """
+    Somebody's doing.
+
+    Attributes:
+        id: names it among the entries; later ones have a greater one.
+        actor: who called; ``source``: on whose behalf, in the words of the call, or empty.
+        site_id, request_id: what it was done to, where it was one.
+        detail: a few words more: counts, a reason, an operation and its rate.
+    """
+
+    id: str
+    at: datetime
+    action: AuditAction
+    actor: str
+    source: str = ""
+    site_id: int | None = None
+    request_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficPoint:
+    """What all workers did in the ``seconds`` from ``at`` on: calls of ESA, those of them that it throttled, URLs submitted."""
+
+    at: datetime
+    seconds: int
+    calls: int = 0
+    throttled: int = 0
+    urls_submitted: int = 0
