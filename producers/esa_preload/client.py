@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-import re
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
@@ -18,6 +15,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from esa_preload.arguments import (
+    parse_expires_in,
+    parse_limit,
+    parse_list_count,
+    parse_operation,
+    parse_patience,
+    parse_plan,
+    parse_priority,
+    parse_rate,
+    parse_request_id,
+    parse_text,
+    parse_timeout,
+)
 from esa_preload.cancellation import end_tasks, heed_cancellation
 from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
 from esa_preload.connection import SERVER_AWAY, away_hint, connect
@@ -60,10 +70,6 @@ if TYPE_CHECKING:
 CHUNKS_IN_FLIGHT = 4
 
 _REPEAT = "repeat the call with the same request_id"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
-_TEXT_MAX_CHARS = 128
-_COUNT_MAX = 2**31 - 1
-_EXPIRES_MAX_S = 366 * 86_400.0
 _POLL_S = (0.05, 1.0)
 
 _BROKEN: Any = (RedisConnectionError, ConnectionError, FileNotFoundError)
@@ -100,7 +106,7 @@ class PreloadClient:
                 f"redis must be a URL or a client of redis.asyncio, not {type(redis).__name__}"
             )
         self._is_ours = isinstance(redis, str)
-        patience_s = _parse_patience(wait_for_redis)
+        patience_s = parse_patience("wait_for_redis", wait_for_redis)
         self._redis = connect(redis, options=_FAIL_FAST) if isinstance(redis, str) else redis
         hint = away_hint(redis) if isinstance(redis, str) else SERVER_AWAY
         self._ledger = Ledger(self._redis, Keys(namespace), patience_s=patience_s, away_hint=hint)
@@ -226,8 +232,7 @@ class PreloadClient:
 
         Otherwise as :meth:`enqueue`.
         """
-        if count is not None and (type(count) is not int or not 1 <= count <= _COUNT_MAX):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-            raise InvalidRequestError(f"count must be a whole number from 1 to {_COUNT_MAX}, not {count!r}")
+        weight = parse_list_count(count)
         header = self._header(site_id, plan, priority, expires_in, request_id, source)
         header = replace(header, lane=f"{LIST_LANE}{header.request_id}:{header.lane}")
         receipt = Receipt(request_id=header.request_id, site_id=header.site_id)
@@ -238,9 +243,9 @@ class PreloadClient:
                 raise InvalidRequestError(f"oss_url: {exc.reason}") from None
             if not url.startswith("https://"):
                 raise InvalidRequestError("oss_url must start with https://")
-            digest = digest_urls([url, str(count or 0)])
+            digest = digest_urls([url, str(weight)])
             accepted = await self._ledger.accept(
-                header, [url], number=0, digest=digest, total=1, weight=count or 0, durable=durable
+                header, [url], number=0, digest=digest, total=1, weight=weight, durable=durable
             )
             receipt = replace(receipt, accepted=accepted.accepted, waiting_until=accepted.waiting_until)
             _require_whole(header.request_id, accepted)
@@ -253,7 +258,7 @@ class PreloadClient:
         Raises:
             UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
         """
-        return await self._ledger.status(_parse_request_id(request_id))
+        return await self._ledger.status(parse_request_id(request_id))
 
     async def explain(
         self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
@@ -273,7 +278,7 @@ class PreloadClient:
         if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
             raise InvalidRequestError("explain a request, a site, or a URL of a site")
         if request_id is not None:
-            return explain(await self._ledger.explain(_parse_request_id(request_id)))
+            return explain(await self._ledger.explain(parse_request_id(request_id)))
         try:
             url = None if url is None else normalise(url)
         except UrlRejectedError as exc:
@@ -298,7 +303,7 @@ class PreloadClient:
             WaitTimeoutError: it was not done in time; it goes on.
             UnknownRequestError: no such request.
         """
-        until = math.inf if timeout is None else time.monotonic() + _parse_timeout(timeout)
+        until = time.monotonic() + parse_timeout(timeout)
         pause_s = _POLL_S[0]
         while True:
             status = await self.status(request_id)
@@ -323,9 +328,8 @@ class PreloadClient:
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
         """Return the URLs that ended as refused, expired or unknown, newest last, *limit* a site at most."""
-        if type(limit) is not int or limit < 1:
-            raise InvalidRequestError(f"limit must be a whole number of at least 1, not {limit!r}")
-        return await self._ledger.failures(None if site_id is None else parse_site_id(site_id), limit=limit)
+        number = None if site_id is None else parse_site_id(site_id)
+        return await self._ledger.failures(number, limit=parse_limit(limit))
 
     async def cancel(self, request_id: str) -> tuple[int, int]:
         """
@@ -337,7 +341,7 @@ class PreloadClient:
         Raises:
             UnknownRequestError: no such request.
         """
-        return await self._ledger.end_request(_parse_request_id(request_id), "cancelled")
+        return await self._ledger.end_request(parse_request_id(request_id), "cancelled")
 
     async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
         """
@@ -354,7 +358,7 @@ class PreloadClient:
             UnknownSiteError: the site has never been seen.
         """
         changed, _ = await self._ledger.switch_site(
-            parse_site_id(site_id), "pause", _parse_text("reason", reason)
+            parse_site_id(site_id), "pause", parse_text("reason", reason)
         )
         return changed
 
@@ -386,7 +390,7 @@ class PreloadClient:
         """
         await self._ledger.set_rates(
             [
-                (_parse_operation(operation), None if rate is None else _parse_rate(rate))
+                (parse_operation(operation), None if rate is None else parse_rate(rate))
                 for operation, rate in changes
             ]
         )
@@ -467,22 +471,16 @@ class PreloadClient:
         request_id: str | None,
         source: str | None,
     ) -> Header:
-        if priority not in PRIORITIES:
-            raise InvalidRequestError(f"priority must be one of {', '.join(PRIORITIES)}, not {priority!r}")
-        if plan is not None and not isinstance(plan, Plan):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-            raise InvalidRequestError(f"plan must be a Plan, not {type(plan).__name__}")
-        plan = plan or Plan()
-        now = datetime.now(UTC)
-        if plan.end and plan.end <= now:
-            raise InvalidRequestError("plan end has passed already")
+        band = PRIORITIES.index(parse_priority(priority))
+        plan = parse_plan(plan)
         return Header(
-            request_id=_parse_request_id(request_id) if request_id is not None else uuid.uuid4().hex,
+            request_id=parse_request_id(request_id) if request_id is not None else uuid.uuid4().hex,
             site_id=parse_site_id(site_id),
             plan=plan.lane_key(datetime.fromtimestamp(0, UTC)),
-            lane=plan.lane_key(now),
-            band=PRIORITIES.index(priority),
-            expires_in_ms=_parse_expires_in(expires_in),
-            source=_parse_text("source", source),
+            lane=plan.lane_key(datetime.now(UTC)),
+            band=band,
+            expires_in_ms=parse_expires_in(expires_in),
+            source=parse_text("source", source),
         )
 
     async def _longest_url(self) -> int:
@@ -573,59 +571,3 @@ async def _one_of(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
 async def _settle(tasks: set[asyncio.Task[None]]) -> None:
     """Let what was sent come to its end, so that the receipt counts it."""
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _parse_request_id(value: object) -> str:
-    if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value):
-        raise InvalidRequestError("request_id must be 1 to 128 letters, digits or any of . _ : ~ -")
-    return value
-
-
-def _parse_patience(value: object) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-        raise SettingsError(f"wait_for_redis must be seconds, 0 or more, not {value!r}")
-    return seconds
-
-
-def _parse_timeout(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise InvalidRequestError(f"timeout must be seconds, 0 or more, not {value!r}")
-    return value
-
-
-def _parse_expires_in(value: object) -> int:
-    if value is None:
-        return 0
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, (int, float))
-        or not 0 < seconds <= _EXPIRES_MAX_S
-    ):
-        raise InvalidRequestError(
-            f"expires_in must be seconds, more than 0 and at most {_EXPIRES_MAX_S:.0f}, not {value!r}"
-        )
-    return max(1, round(seconds * 1000))
-
-
-def _parse_operation(operation: str) -> str:
-    if operation not in PACED_OPERATIONS:
-        raise InvalidRequestError(
-            f"{operation!r} is no operation with a pace", hint=f"one of {', '.join(PACED_OPERATIONS)}"
-        )
-    return operation
-
-
-def _parse_rate(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
-        raise InvalidRequestError(f"a rate is a number of calls/s above 0, not {value!r}")
-    return value
-
-
-def _parse_text(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > _TEXT_MAX_CHARS or not value.isprintable():
-        raise InvalidRequestError(f"{name} must be at most {_TEXT_MAX_CHARS} printable characters")
-    return value
