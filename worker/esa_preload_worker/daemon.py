@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Self
 
 from esa_preload.cancellation import end_tasks
+from esa_preload.notify import Notifier
 from esa_preload_worker.embedded import embedded_valkey
 from esa_preload_worker.logs import get_logger
 from esa_preload_worker.service import REDIS_FAILURES, Service
@@ -109,7 +110,8 @@ async def _live(settings: Settings, stop: Stop, *, burst: bool) -> int:
 
 
 async def _work(service: Service, stopped: asyncio.Task[None], *, burst: bool) -> int:
-    settings, supervisor = service.settings, Supervisor(service)
+    settings, health, supervisor = service.settings, service.health, Supervisor(service)
+    systemd = Notifier.of(os.environ)
     log.info(
         "worker.started",
         version=service.version,
@@ -123,10 +125,14 @@ async def _work(service: Service, stopped: asyncio.Task[None], *, burst: bool) -
         ends,
         asyncio.create_task(service.run_loops()),
         asyncio.create_task(supervisor.run()),
+        asyncio.create_task(
+            systemd.report(why_not_alive=health.why_not_alive, why_not_ready=health.why_not_ready)
+        ),
     )
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        service.health.is_stopping = True
+        health.is_stopping = True
+        systemd.send("STOPPING=1")
         log.info("worker.stopping", in_flight_batches=len(service.leases), grace_s=settings.shutdown_grace)
         await supervisor.drain(settings.shutdown_grace)
     finally:
