@@ -8,6 +8,8 @@ URLS   ?=
 REDIS  ?=
 WEB    := deploy/web
 VENDOR := producers/esa_preload/api/console/static/vendor
+# What runs in production: no server that is embedded, and nothing that a test needs.
+IMAGE  := worker http oss otel uvloop
 
 .PHONY: help demo test test-all lint types unit assets redis soak bench lock clean
 
@@ -71,6 +73,8 @@ bench: $(VENV)/.dev  ## Measure, print a table, and write it into docs/performan
 lock: $(VENV)/.dev  ## Renew the locked dependencies (needs uv)
 	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -o $(LOCKS)/runtime.txt
 	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -o $(LOCKS)/dev.txt
+	uv pip compile pyproject.toml $(foreach extra,$(IMAGE),--extra $(extra)) --constraint $(LOCKS)/runtime.txt --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header --no-annotate -o $(LOCKS)/image.txt
+	uv pip compile --group image --constraint $(LOCKS)/runtime.txt --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header --no-annotate -o $(LOCKS)/image-build.txt
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) $(VENDOR) $(WEB)/node_modules .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
