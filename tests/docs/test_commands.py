@@ -15,7 +15,7 @@ import pytest
 from docs.pages import ROOT, after, blocks, code_spans, pages, read, reference, without_blocks
 from esa_preload import Explanation, Failure, OperationLimit, Reason, Receipt, RequestStatus, SiteStatus
 from esa_preload.commands import cli as producers_cli
-from esa_preload.commands import explanation_document
+from esa_preload.commands.documents import explanation_document
 from esa_preload.explanation import ReasonCode
 from esa_preload.shell import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REDIS, EXIT_TIMEOUT, EXIT_USAGE
 from esa_preload_worker.commands import cli as worker_cli

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, cast
 
 import pytest
 
-from esa_preload import commands
+from esa_preload.commands.output import print_table
 
 SITE, BATCH = "190007158391808", "0123456789abcdef0123456789abcdef"
 URL = "https://www.example.com/assets/application-0123456789.js?version=1234567890"
@@ -24,7 +23,7 @@ def test_a_narrow_table_folds_and_leaves_ids_whole(
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
     row = {"at": "1", "site_id": SITE, "reason": "r", "code": "c", "batch_id": BATCH, "url": URL}
-    cast("Any", commands)._print_table(COLUMNS, [row], empty="")
+    print_table(COLUMNS, [row], empty="")
     shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
     _, site, rest = shown.partition(SITE)
     assert site
@@ -49,5 +48,5 @@ def test_a_number_keeps_the_digits_that_matter(
     capsys: pytest.CaptureFixture[str], value: float, shown: str
 ) -> None:
     """A slow pace is not rounded to another one, and a long time is no power of ten."""
-    cast("Any", commands)._print_table(("rate",), [{"rate": value}], empty="")
+    print_table(("rate",), [{"rate": value}], empty="")
     assert capsys.readouterr().out.split() == ["rate", shown]

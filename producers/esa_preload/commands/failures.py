@@ -1,0 +1,63 @@
+"""Commands about URLs that did not get through."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from esa_preload.commands.documents import print_receipt, receipt_document
+from esa_preload.commands.output import print_json, print_table
+from esa_preload.commands.running import find_site, json_option, run
+
+if TYPE_CHECKING:
+    from esa_preload.client import PreloadClient
+
+
+@click.command()
+@click.option("--site", "site_id", metavar="ID", help="Of this site only.")
+@json_option
+def failures(site_id: str | None, *, as_json: bool) -> None:
+    """
+    List the URLs that ESA refused, that expired, or whose end it did not tell.
+
+    Example: esa-preload failures --site 190007158391808 --json
+    """
+
+    async def show(client: PreloadClient) -> int:
+        found = [
+            asdict(failure) | {"at": failure.at.isoformat()}
+            for failure in await client.failures(None if site_id is None else find_site(site_id))
+        ]
+        if as_json:
+            print_json(found)
+        else:
+            print_table(("at", "site_id", "reason", "code", "batch_id", "url"), found, empty="No failures.")
+        return 0
+
+    run(show)
+
+
+@click.command()
+@click.option("--site", "site_id", required=True, metavar="ID", help="The ESA site's id.")
+@json_option
+def requeue(site_id: str, *, as_json: bool) -> None:
+    """
+    Enqueue the URLs of a site's failures anew.
+
+    Example: esa-preload requeue --site 190007158391808
+    """
+
+    async def do(client: PreloadClient) -> int:
+        receipts = await client.requeue(find_site(site_id))
+        if as_json:
+            print_json([receipt_document(receipt) for receipt in receipts])
+        elif receipts:
+            for receipt in receipts:
+                print_receipt(receipt)
+        else:
+            click.echo("There are no failures to take up: lists in OSS, and plans that have ended, are not.")
+        return 0
+
+    run(do)

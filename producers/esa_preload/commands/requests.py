@@ -1,0 +1,85 @@
+"""Commands about requests."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from esa_preload.commands.documents import explanation_document, print_explanation, print_status
+from esa_preload.commands.output import print_json
+from esa_preload.commands.running import find_site, json_option, run
+
+if TYPE_CHECKING:
+    from esa_preload.client import PreloadClient
+
+
+@click.command()
+@click.argument("request_id")
+@json_option
+def status(request_id: str, *, as_json: bool) -> None:
+    """
+    Tell what became of every URL of a request.
+
+    Example: esa-preload status 5f0c… --json
+    """
+
+    async def show(client: PreloadClient) -> int:
+        found = await client.status(request_id)
+        if as_json:
+            print_json(asdict(found))
+        else:
+            print_status(found)
+        return 0
+
+    run(show)
+
+
+@click.command()
+@click.argument("request_id", required=False)
+@click.option("--site", "site_id", metavar="ID", help="Explain a site instead of a request.")
+@click.option("--url", metavar="URL", help="Explain one URL of that site.")
+@json_option
+def explain(request_id: str | None, site_id: str | None, url: str | None, *, as_json: bool) -> None:
+    """
+    Tell why something is not submitted yet: a request, a site, or a URL of a site.
+
+    The first line is the answer; what else applies follows. What is in front of it in the queue is an estimate.
+
+    Example: esa-preload explain --site 190007158391808 --url https://www.example.com/app.js
+    """
+    if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
+        raise click.UsageError("Give a request id, or --site, or --site and --url.")
+
+    async def show(client: PreloadClient) -> int:
+        number = None if site_id is None else find_site(site_id)
+        found = await client.explain(request_id, site_id=number, url=url)
+        if as_json:
+            print_json(explanation_document(found))
+        else:
+            print_explanation(found)
+        return 0
+
+    run(show)
+
+
+@click.command()
+@click.argument("request_id")
+@json_option
+def cancel(request_id: str, *, as_json: bool) -> None:
+    """
+    Give up what a request still has pending; what is in flight goes on.
+
+    Example: esa-preload cancel 5f0c…
+    """
+
+    async def do(client: PreloadClient) -> int:
+        cancelled, in_flight = await client.cancel(request_id)
+        if as_json:
+            print_json({"request_id": request_id, "cancelled": cancelled, "in_flight": in_flight})
+        else:
+            click.echo(f"{cancelled} URLs cancelled; {in_flight} in flight go on.")
+        return 0
+
+    run(do)
