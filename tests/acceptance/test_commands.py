@@ -93,6 +93,7 @@ async def test_enqueue_prints_the_contract_as_one_json_document(env: dict[str, s
     assert [(site["site_id"], site["state"], site["pending"]) for site in sites] == [(int(SITE), "active", 3)]
     assert set(sites[0]) == {
         "site_id",
+        "name",
         "state",
         "reason",
         "pending",
