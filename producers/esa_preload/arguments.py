@@ -90,6 +90,13 @@ def parse_timeout(value: object) -> float:
     return value
 
 
+def parse_interval(value: object) -> float:
+    """Return how many seconds lie between two looks."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.05 <= value <= 3600:
+        raise InvalidRequestError(f"interval_s must be seconds, 0.05 to 3600, not {value!r}")
+    return value
+
+
 def parse_patience(name: str, value: object) -> float:
     """Return how many seconds a client waits for what is away; a timedelta will do."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from dataclasses import replace
@@ -26,9 +25,8 @@ from esa_preload.arguments import (
     parse_rate,
     parse_request_id,
     parse_text,
-    parse_timeout,
 )
-from esa_preload.cancellation import end_tasks, heed_cancellation
+from esa_preload.cancellation import end_tasks
 from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
 from esa_preload.connection import SERVER_AWAY, away_hint, connect
 from esa_preload.errors import (
@@ -38,9 +36,9 @@ from esa_preload.errors import (
     QueueFullError,
     QueueUnavailableError,
     SettingsError,
-    WaitTimeoutError,
 )
 from esa_preload.explain import explain
+from esa_preload.following import changes, wait_for_end
 from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
 from esa_preload.model import (
@@ -56,7 +54,6 @@ from esa_preload.model import (
     SiteStatus,
     parse_site_id,
 )
-from esa_preload.reasons import counted
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
@@ -70,7 +67,6 @@ if TYPE_CHECKING:
 CHUNKS_IN_FLIGHT = 4
 
 _REPEAT = "repeat the call with the same request_id"
-_POLL_S = (0.05, 1.0)
 
 _BROKEN: Any = (RedisConnectionError, ConnectionError, FileNotFoundError)
 _FAIL_FAST: dict[str, Any] = {
@@ -303,24 +299,21 @@ class PreloadClient:
             WaitTimeoutError: it was not done in time; it goes on.
             UnknownRequestError: no such request.
         """
-        until = time.monotonic() + parse_timeout(timeout)
-        pause_s = _POLL_S[0]
-        while True:
-            status = await self.status(request_id)
-            heed_cancellation()
-            if progress:
-                progress(status)
-            if status.state == "done":
-                return status
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                open_urls = status.pending + status.in_flight
-                raise WaitTimeoutError(
-                    f"request {request_id} still has {counted(open_urls, 'URL')} pending or in flight after {timeout:g} s",
-                    hint="it goes on; `esa-preload status` follows it",
-                )
-            await asyncio.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, _POLL_S[1])
+        return await wait_for_end(lambda: self.status(request_id), timeout=timeout, progress=progress)
+
+    def watch(self, request_id: str, *, interval_s: float = 1.0) -> AsyncIterator[RequestStatus]:
+        """
+        Yield the status of a request, at once and whenever it has changed; the last one when it is done.
+
+        What its plans come to after that (``warming``, ``finished``, ``failed``) is not waited for.
+
+        Args:
+            interval_s: seconds between two looks, 0.05 to 3600: of changes in between only the last is seen.
+
+        Raises:
+            UnknownRequestError: no such request, or its record has ended meanwhile.
+        """
+        return changes(lambda: self.status(request_id), interval_s=interval_s)
 
     async def sites(self) -> list[SiteStatus]:
         """Return the totals and the state of every site, the first seen first."""

@@ -470,3 +470,14 @@ async def test_a_client_of_yours_stays_open(redis: Redis) -> None:
     async with PreloadClient(redis, namespace=NAMESPACE) as client:
         assert await client.sites() == []
     assert await command(redis, "PING")
+
+
+async def test_watching_tells_each_change_and_ends(client: PreloadClient, worker: WorkerLedger) -> None:
+    """What is watched is seen at once, again when its URLs are in flight, and a last time when it is done."""
+    receipt = await client.enqueue(SITE, urls(2))
+    seen: list[tuple[str, int, int]] = []
+    async for status in client.watch(receipt.request_id, interval_s=0.05):
+        seen.append((status.state, status.pending, status.submitted))
+        if status.state == "active":
+            await drain(worker, SUBMITTED)
+    assert seen == [("active", 2, 0), ("done", 0, 2)]
