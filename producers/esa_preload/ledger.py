@@ -426,7 +426,7 @@ class Ledger:
 
     async def site_records(self) -> list[tuple[int, dict[str, str], int | None, int]]:
         """
-        Return of every site: id, record (what of it is shown; and in it ``jobs``, how many of ours ESA holds), ms since when its oldest URL waits (``None``: nothing does), and now in ms.
+        Return of every site: id, record (what of it is shown; and in it ``jobs``, how many of ours ESA holds, and ``in_lanes``, URLs), ms since when its oldest URL waits (``None``: nothing does), and now in ms.
 
         While the account is blocked, so is every site.
         """

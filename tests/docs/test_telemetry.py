@@ -5,19 +5,18 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from prometheus_client.metrics import MetricWrapperBase
+from typing import TYPE_CHECKING, cast
 
 import esa_preload_worker
 from docs.pages import after, code_spans, reference, table
 from esa_preload_worker.block_reasons import BLOCK_REASONS
+from esa_preload_worker.check.environment import SERVER_CHECKS
 from esa_preload_worker.decisions import REFUSAL_REASONS
 from esa_preload_worker.esa.wire import OPERATIONS as CALLED
-from esa_preload_worker.ledger import OperationRate
 from esa_preload_worker.logs import EVENTS
-from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot
+from esa_preload_worker.metrics import WAIT_REASONS, Metrics, Snapshot
 from esa_preload_worker.submit import OPERATIONS as PACED
+from metric_families import families
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,34 +26,12 @@ LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
 PAGE = reference("telemetry.md")
 
 
-def _registered() -> dict[str, tuple[str, frozenset[str]]]:
-    """Return name → type and labels of every metric, each made to show at least one sample."""
-    metrics = Metrics(version="1.2.3")
-    metrics.snapshot = Snapshot(
-        redis_up=True,
-        sites=[SiteFigures(site_id=1, blocked="request", job_cap=1)],
-        rates={"CreateScheduledPreloadJob": OperationRate(rate=1, cooldown_s=0)},
-    )
-    for metric in cast("dict[str, object]", vars(metrics)).values():
-        if isinstance(metric, MetricWrapperBase):
-            names = cast("tuple[str, ...]", cast("Any", metric)._labelnames)
-            if names:
-                metric.labels(*("x" for _ in names))
-    found: dict[str, tuple[str, frozenset[str]]] = {}
-    for family in metrics.registry.collect():
-        samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-        labels = frozenset(label for sample in samples for label in sample.labels) - {"le"}
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        found[name] = (family.type, labels)
-    return found
-
-
 def test_the_page_lists_exactly_the_metrics_that_are_registered() -> None:
     """No metric is missing, none is invented, and each has the type and the labels that a scrape shows."""
     rows = table(PAGE, "metric", "type", "labels", "from", "meaning")
     listed = {code_spans(name)[0]: (kind, frozenset(code_spans(labels))) for name, kind, labels, _, _ in rows}
     assert len(listed) == len(rows)
-    assert listed == _registered()
+    assert listed == {name: (family.kind, family.labels) for name, family in families().items()}
 
 
 def test_the_page_says_of_each_metric_whether_it_comes_from_the_ledger() -> None:
@@ -77,6 +54,8 @@ def test_the_closed_sets_of_labels_are_those_of_the_code() -> None:
     sets: dict[str, set[str]] = {
         "refusal reasons": set(REFUSAL_REASONS),
         "block reasons": set(BLOCK_REASONS),
+        "wait reasons": set(WAIT_REASONS),
+        "server checks": set(SERVER_CHECKS),
         "outcomes": outcomes(),
         "operations": set(CALLED),
         "paced operations": set(PACED),

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from esa_preload.ledger import job_cap_of
+from esa_preload.ledger import job_cap_of, site_state
 from esa_preload_worker.block_reasons import block_reason
 
 if TYPE_CHECKING:
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from esa_preload_worker.check.model import Outcome
     from esa_preload_worker.ledger import OperationRate
 
 OTHER_SITES = "other"
+
+WAIT_REASONS = ("quota", "busy", "job_cap", "paused", "other")
+"""Why a site is not submitted that nothing blocks; ``other`` for a wait that another release knows."""
+
+ENDS = ("submitted", "refused", "expired", "cancelled", "unknown")
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # it would be a second series for each
 
@@ -30,7 +36,13 @@ CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteFigures:
-    """A site as the ledger has it; ``blocked`` is a reason of ``block_reasons``, or empty."""
+    """
+    A site as the ledger has it.
+
+    Attributes:
+        blocked: a reason of ``block_reasons``, or empty; ``waiting``: one of :data:`WAIT_REASONS`, or empty.
+        unaccounted: URLs that its totals do not account for; not 0 is a fault of this program.
+    """
 
     site_id: int
     accepted: int = 0
@@ -38,6 +50,8 @@ class SiteFigures:
     pending: int = 0
     oldest_pending_s: float = 0.0
     blocked: str = ""
+    waiting: str = ""
+    unaccounted: int = 0
     jobs: int = 0
     job_cap: int | None = None
 
@@ -116,6 +130,9 @@ class Metrics:
         self.plans_ended = Counter(
             "esa_preload_plans_ended", "Plans that were followed to their end.", ["outcome"], registry=r
         )
+        self.redis_unfit = Gauge(
+            "esa_preload_redis_unfit", "1 while Redis fails this check.", ["check"], registry=r
+        )
         build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
         build.labels(version).set(1)
         r.register(_LedgerMetrics(self))
@@ -130,6 +147,13 @@ class Metrics:
         """Show what the ledger said last, and that it does not answer."""
         self.snapshot = replace(self.snapshot, redis_up=False)
 
+    def show_fitness(self, outcomes: Sequence[Outcome]) -> None:
+        """Show whether Redis is fit for a queue; nothing of what it would not tell."""
+        self.redis_unfit.clear()
+        for outcome in outcomes:
+            if outcome.state != "skipped":
+                self.redis_unfit.labels(outcome.name).set(outcome.state == "fail")
+
     def observe_call(self, operation: str, code: str, seconds: float) -> None:
         """Count one call to ESA."""
         self.api_requests.labels(operation, code).inc()
@@ -141,6 +165,9 @@ class Metrics:
             if len(self._labelled) >= self._max_sites:
                 return OTHER_SITES
             self._labelled.add(site_id)
+            # A counter that is first seen above 0 has no increase: the first batch of a site would not count.
+            for counter in (self.urls_submitted, self.urls_unknown, self.urls_expired):
+                counter.labels(str(site_id))
         return str(site_id)
 
     def ledger_families(self) -> Iterator[Metric]:
@@ -161,6 +188,12 @@ class Metrics:
         blocked = GaugeMetricFamily(
             "esa_preload_site_blocked", "1 while a person must act.", labels=["site", "reason"]
         )
+        waiting = GaugeMetricFamily(
+            "esa_preload_site_waiting", "1 while the site waits or is paused.", labels=["site", "reason"]
+        )
+        unaccounted = GaugeMetricFamily(
+            "esa_preload_ledger_unaccounted_urls", "URLs that the totals do not account for.", labels=["site"]
+        )
         jobs = GaugeMetricFamily("esa_preload_site_jobs", "Jobs of ours that ESA holds.", labels=["site"])
         job_cap = GaugeMetricFamily(
             "esa_preload_site_job_cap", "As many jobs of ours as ESA allows.", labels=["site"]
@@ -175,11 +208,14 @@ class Metrics:
             oldest.add_metric([label], max(site.oldest_pending_s for site in sites))
             for reason in sorted({site.blocked for site in sites if site.blocked}):
                 blocked.add_metric([label, reason], 1)
+            for reason in sorted({site.waiting for site in sites if site.waiting}):
+                waiting.add_metric([label, reason], 1)
+            unaccounted.add_metric([label], sum(site.unaccounted for site in sites))
             jobs.add_metric([label], sum(site.jobs for site in sites))
             caps = [site.job_cap for site in sites if site.job_cap is not None]
             if caps:
                 job_cap.add_metric([label], sum(caps))
-        yield from (accepted, merged, pending, oldest, blocked, jobs, job_cap)
+        yield from (accepted, merged, pending, oldest, blocked, waiting, unaccounted, jobs, job_cap)
         rate = GaugeMetricFamily("esa_preload_rate_limit", "Calls/s now allowed.", labels=["operation"])
         cooldown = GaugeMetricFamily(
             "esa_preload_cooldown_seconds", "Left of the cooldown.", labels=["operation"]
@@ -213,6 +249,29 @@ def site_figures(site_id: int, record: Mapping[str, str], oldest_ms: int | None,
         pending=int(record.get("pending", 0)),
         oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
         blocked=block_reason(record["blocked_code"]) if "blocked_code" in record else "",
+        waiting=_wait_reason(record, now_ms),
+        unaccounted=_unaccounted(record),
         jobs=int(record.get("jobs", 0)),
         job_cap=job_cap_of(record, now_ms),
     )
+
+
+def _wait_reason(record: Mapping[str, str], now_ms: int) -> str:
+    match site_state(record, now_ms):
+        case "paused", _:
+            return "paused"
+        case "waiting", reason:
+            return reason if reason in WAIT_REASONS else "other"
+        case _:
+            return ""
+
+
+def _unaccounted(record: Mapping[str, str]) -> int:
+    """Return how many URLs were accepted and are nowhere, or pending and in no lane, or the other way round."""
+
+    def total(*names: str) -> int:
+        return sum(int(record.get(name, 0)) for name in names)
+
+    missing = total("accepted") - total("merged", "pending", "in_flight", *ENDS)
+    stranded = total("pending") - total("in_lanes")
+    return abs(missing) + abs(stranded)

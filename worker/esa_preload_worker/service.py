@@ -20,7 +20,8 @@ from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger, redis_errors, site_state
 from esa_preload_worker.bulk import ListKeeper
-from esa_preload_worker.check.environment import fingerprint_of
+from esa_preload_worker.check.environment import fingerprint_of, judge_server
+from esa_preload_worker.check.probe import server_facts
 from esa_preload_worker.esa import BlockedError, CredentialSource, EsaClient, credentials_from_env
 from esa_preload_worker.health import Health
 from esa_preload_worker.leases import Leases
@@ -46,6 +47,7 @@ RENEWALS_A_LEASE = 10 / 3
 SWEEP_S = 1.0
 SWEEP_TURN_MS = 3_000
 CREDENTIALS_S = 60.0
+FITNESS_S = 60.0
 STEP_S = 6.0
 """Longest round of a loop: a Redis that accepts and never answers must look like one that is away, and the process alive."""
 RENEWAL_S = 2.0
@@ -154,13 +156,14 @@ class Service:
         await self._stack.__aexit__(exc_type, exc, tb)
 
     async def run_loops(self) -> None:
-        """Renew leases, sweep, follow plans, and look at the credentials, until cancelled."""
+        """Renew leases, sweep, follow plans, and look at the credentials and the server, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(
                 self._every(lambda: self.leases.lease_s / RENEWALS_A_LEASE, self.renew, part="leases")
             )
             group.create_task(self._every(lambda: SWEEP_S, self._sweep, part="sweep"))
             group.create_task(self._every(lambda: CREDENTIALS_S, self._check_credentials))
+            group.create_task(self._every(lambda: FITNESS_S, self._check_server))
             visit_s = STEP_S + 2 * self.settings.call_timeout
             group.create_task(self._every(lambda: self.watcher.pause_s, self.watcher.step, step_s=visit_s))
 
@@ -276,6 +279,10 @@ class Service:
         swept = await self.ledger.sweep(self.worker_id, turn_ms=SWEEP_TURN_MS)
         for site_id, urls in swept.expired.items():
             self.metrics.urls_expired.labels(self.metrics.site_label(site_id)).inc(urls)
+
+    async def _check_server(self) -> None:
+        facts = await server_facts(self._redis)
+        self.metrics.show_fitness(judge_server(facts, waits_for_disk=self.settings.wait_aof))
 
     async def _check_credentials(self) -> None:
         try:

@@ -1,9 +1,9 @@
 #!lua flags=no-writes
 -- Read totals and state of some sites at one instant, the first seen first. ARGV: 2 sites to leave out, 3 most sites to read.
 -- Returns JSON: {now, account {blocked_code, blocked_hint, blocked_until}, sites [[site, jobs of ours that ESA holds, when its oldest pending
--- URL was accepted or null, its record]...]}, moments as ms. O(sites read and their lanes).
-local FIELDS = { 'accepted', 'merged', 'submitted', 'refused', 'pending', 'in_flight', 'batches', 'paused', 'wait_until', 'wait_reason',
-  'blocked_code', 'blocked_hint', 'job_cap', 'job_cap_until' }
+-- URL was accepted or null, its record, with how many URLs are in its lanes]...]}, moments as ms. O(sites read and their lanes).
+local FIELDS = { 'accepted', 'merged', 'submitted', 'refused', 'expired', 'cancelled', 'unknown', 'pending', 'in_flight', 'batches', 'paused',
+  'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'job_cap', 'job_cap_until' }
 local BLOCK = { 'blocked_code', 'blocked_hint', 'blocked_until' }
 
 local function read(key, fields)
@@ -14,11 +14,15 @@ end
 
 local first, sites = tonumber(ARGV[2]), {}
 for _, site in ipairs(call('ZRANGE', P .. 'sites', first, first + tonumber(ARGV[3]) - 1)) do
-  local oldest = INF
+  local oldest, in_lanes = INF, 0
   for _, lane in ipairs(call('ZRANGE', P .. 'lanes:' .. site, 0, -1)) do
-    oldest = math.min(oldest, tonumber(call('HGET', P .. 'lane:' .. site .. ':' .. lane, 'oldest') or INF))
+    local id = site .. ':' .. lane
+    local found = call('HMGET', P .. 'lane:' .. id, 'oldest', 'weight')
+    oldest = math.min(oldest, tonumber(found[1] or INF))
+    in_lanes = in_lanes + call('HLEN', P .. 'urls:' .. id) * tonumber(found[2] or 1)
   end
-  sites[#sites + 1] = { site, call('ZCARD', P .. 'jobs:' .. site), oldest < INF and math.floor(oldest) or cjson.null,
-    read(P .. 'site:' .. site, FIELDS) }
+  local record = read(P .. 'site:' .. site, FIELDS)
+  record.in_lanes = string.format('%d', in_lanes)
+  sites[#sites + 1] = { site, call('ZCARD', P .. 'jobs:' .. site), oldest < INF and math.floor(oldest) or cjson.null, record }
 end
 return cjson.encode({ now = math.floor(now), account = read(P .. 'meta', BLOCK), sites = sites })

@@ -26,6 +26,7 @@ from esa_preload_worker.ledger import (
     Wait,
     Watch,
 )
+from esa_preload_worker.metrics import site_figures
 from integration.ledger.driver import (
     COUNTS,
     ENDS,
@@ -868,6 +869,13 @@ def a_wake_up_is_armed(machine: LedgerMachine, now: Snapshot) -> None:
     assert len(wakes) == 1, "wake-ups pile up"
 
 
+def nothing_is_unaccounted_for(machine: LedgerMachine, now: Snapshot) -> None:
+    """The figure that an alert watches stays 0, whatever happens."""
+    del now
+    records = machine.blocking.run(machine.driver.producers.site_records())
+    assert not any(site_figures(*record).unaccounted for record in records)
+
+
 CHECKS: tuple[Callable[[LedgerMachine, Snapshot], None], ...] = (
     urls_are_where_the_model_has_them,
     batches_are_where_the_model_has_them,
@@ -877,4 +885,5 @@ CHECKS: tuple[Callable[[LedgerMachine, Snapshot], None], ...] = (
     failures_are_named,
     indexes_agree,
     a_wake_up_is_armed,
+    nothing_is_unaccounted_for,
 )

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload.ledger import SITES_A_CALL
+from esa_preload.model import LIST_LANE
+from esa_preload.scripts import command
 from esa_preload_worker.ledger import Block, Settlement
+from esa_preload_worker.metrics import site_figures
 from integration.ledger.driver import START_MS
 from integration.ledger.test_order import urls
 
 if TYPE_CHECKING:
+    from esa_preload.keys import Keys
     from integration.ledger.driver import LedgerDriver
 
 LANE = "1700003600000,,,"
@@ -56,3 +60,22 @@ async def test_a_blocked_account_shows_on_all_pages(ledger: LedgerDriver) -> Non
     states = await ledger.producers.site_statuses()
     assert len(states) == SITES_A_CALL + 1
     assert {(site.state, site.reason) for site in states} == {("blocked", "account: Forbidden")}
+
+
+async def test_nothing_is_unaccounted_for_until_a_lane_is_lost(ledger: LedgerDriver, keys: Keys) -> None:
+    """Totals and lanes agree at every step, a list in OSS included; the URLs of a lane that is not listed any more show."""
+
+    async def unaccounted() -> int:
+        (record,) = await ledger.producers.site_records()
+        return site_figures(*record).unaccounted
+
+    await ledger.accept(urls(250))
+    await ledger.accept(["https://b.example/list"], lane=f"{LIST_LANE}r:", weight=1_000)
+    assert await unaccounted() == 0
+    batch = await ledger.take_batch()
+    assert await unaccounted() == 0
+    await ledger.settle(batch)
+    assert await unaccounted() == 0
+    await ledger.accept(urls(7), lane=LANE)
+    await command(ledger.redis, "ZREM", keys.lanes(1), LANE)
+    assert await unaccounted() == 7

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
+from esa_preload_worker.check.model import Outcome
 from esa_preload_worker.ledger import CREATE_JOB, Block, Exemption, OperationRate, Settled, Settlement
 from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot, site_figures
 from esa_preload_worker.report import report, report_lost
@@ -43,6 +45,9 @@ BESIDE = {
     "plans_ended": {"outcome"},
     "site_jobs": {"site"},
     "site_job_cap": {"site"},
+    "site_waiting": {"site", "reason"},
+    "ledger_unaccounted_urls": {"site"},
+    "redis_unfit": {"check"},
 }
 """Ours, beside those of the contract."""
 
@@ -64,12 +69,10 @@ def full() -> Metrics:
     metrics.batches.labels("submitted").inc()
     metrics.throttled.labels(CREATE_JOB).inc()
     metrics.reconciled.labels("adopted").inc()
+    metrics.show_fitness([Outcome(name="eviction", state="fail", sentence="it evicts")])
     rates = {CREATE_JOB: OperationRate(rate=5, cooldown_s=1.5)}
-    sites = [
-        SiteFigures(
-            site_id=1, accepted=3, merged=1, pending=2, oldest_pending_s=4, blocked="signature", job_cap=9
-        )
-    ]
+    figures = SiteFigures(site_id=1, accepted=3, merged=1, pending=2, oldest_pending_s=4, job_cap=9)
+    sites = [replace(figures, blocked="signature", waiting="quota")]
     metrics.show(Snapshot(redis_up=True, sites=sites, rates=rates, in_flight_batches=2))
     return metrics
 
@@ -129,6 +132,69 @@ def test_a_site_record_becomes_figures() -> None:
         "signature",
     )
     assert site_figures(9, {}, None, 0) == SiteFigures(site_id=9)
+
+
+@pytest.mark.parametrize(
+    ("record", "waiting"),
+    [
+        ({"wait_until": "9", "wait_reason": "quota"}, "quota"),
+        ({"wait_until": "9", "wait_reason": "the moon"}, "other"),
+        ({"wait_until": "8", "wait_reason": "quota"}, ""),
+        ({"wait_until": "9", "wait_reason": "quota", "paused": "origin is down"}, "paused"),
+        ({"wait_until": "9", "wait_reason": "busy", "blocked_code": "Forbidden"}, ""),
+        ({}, ""),
+    ],
+)
+def test_why_a_site_waits_is_one_of_a_closed_set(record: dict[str, str], waiting: str) -> None:
+    """Never the words of an operator; nothing once the time is over, and nothing while a block is shown."""
+    assert site_figures(9, record, None, 8).waiting == waiting
+
+
+@pytest.mark.parametrize(
+    ("changes", "unaccounted"),
+    [
+        ({}, 0),
+        ({"accepted": "21"}, 1),
+        ({"submitted": "5"}, 1),
+        ({"in_lanes": "0"}, 2),
+        ({"pending": "1"}, 2),
+    ],
+)
+def test_urls_that_the_totals_do_not_account_for(changes: dict[str, str], unaccounted: int) -> None:
+    """A URL that is nowhere counts, one that is counted twice, and one that is pending in no lane."""
+    balanced = {
+        "accepted": "20",
+        "merged": "3",
+        "pending": "2",
+        "in_lanes": "2",
+        "in_flight": "5",
+        "submitted": "4",
+        "refused": "3",
+        "expired": "1",
+        "cancelled": "1",
+        "unknown": "1",
+    }
+    assert site_figures(9, balanced | changes, None, 8).unaccounted == unaccounted
+
+
+def test_the_fitness_of_the_server_is_what_was_told_last() -> None:
+    """1 for what fails, 0 for what passes or is only odd; what the server does not tell any more is not shown."""
+    metrics = Metrics(version="1")
+
+    def shown() -> dict[str, float]:
+        samples = [s for family in metrics.redis_unfit.collect() for s in family.samples]
+        return {sample.labels["check"]: sample.value for sample in samples}
+
+    metrics.show_fitness(
+        [
+            Outcome(name="persistence", state="fail", sentence=""),
+            Outcome(name="memory", state="warn", sentence=""),
+            Outcome(name="version", state="ok", sentence=""),
+        ]
+    )
+    assert shown() == {"persistence": 1, "memory": 0, "version": 0}
+    metrics.show_fitness([Outcome(name="persistence", state="skipped", sentence="")])
+    assert shown() == {}
 
 
 def test_a_report_counts_each_url_once() -> None:

@@ -23,6 +23,9 @@ MEMORY_FAIL = 0.95
 ALIVE_LEASES = 1.5
 """A worker renews about three times a lease; one that was not seen for this many is gone."""
 
+SERVER_CHECKS = ("version", "role", "cluster", "persistence", "waitaof", "eviction", "memory", "redis-clock")
+"""The names of what :func:`judge_server` judges, in its order."""
+
 NO_PERMISSION = "no permission"
 _ASK_FOR_INFO = "let the ACL user run INFO (category @dangerous in Redis's own grouping) to have this checked"
 
@@ -89,13 +92,13 @@ def judge_settings(warnings: Sequence[str]) -> Outcome:
 
 def judge_server(facts: ServerFacts, *, waits_for_disk: bool = True) -> list[Outcome]:
     """Judge whether a server is fit for a queue, whose workers ask it when a claim is on disk if *waits_for_disk*."""
-    names = ("version", "role", "cluster", "persistence", "waitaof", "eviction", "memory")
     info = facts.info
     if info is None:
         skipped = [
-            Outcome(name=name, state="skipped", sentence=NO_PERMISSION, hint=_ASK_FOR_INFO) for name in names
+            Outcome(name=name, state="skipped", sentence=NO_PERMISSION, hint=_ASK_FOR_INFO)
+            for name in SERVER_CHECKS[:-1]
         ]
-        return [*skipped, judge_offset("redis-clock", "Redis", facts.offset_s)]
+        return [*skipped, judge_offset(SERVER_CHECKS[-1], "Redis", facts.offset_s)]
     config = facts.config or {}
     return [
         _judge_version(info),
@@ -105,7 +108,7 @@ def judge_server(facts: ServerFacts, *, waits_for_disk: bool = True) -> list[Out
         _judge_waitaof(info, config, has_it=facts.has_waitaof, is_asked=waits_for_disk),
         _judge_eviction(info),
         _judge_memory(info),
-        judge_offset("redis-clock", "Redis", facts.offset_s),
+        judge_offset(SERVER_CHECKS[-1], "Redis", facts.offset_s),
     ]
 
 

@@ -1,0 +1,54 @@
+"""The metrics that a worker has, as the code declares them: what pages, rules and dashboards are held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from esa_preload_worker.ledger import OperationRate
+from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One metric: its type as Prometheus names it, its labels without a histogram's ``le``, its help."""
+
+    kind: str
+    labels: frozenset[str]
+    help: str
+
+
+def families() -> dict[str, Family]:
+    """Return name → family of every metric, each made to show at least one sample."""
+    metrics = Metrics(version="1.2.3")
+    metrics.snapshot = Snapshot(
+        redis_up=True,
+        sites=[SiteFigures(site_id=1, blocked="request", waiting="quota", job_cap=1)],
+        rates={"CreateScheduledPreloadJob": OperationRate(rate=1, cooldown_s=0)},
+    )
+    for metric in cast("dict[str, object]", vars(metrics)).values():
+        if isinstance(metric, MetricWrapperBase):
+            names = cast("tuple[str, ...]", cast("Any", metric)._labelnames)
+            if names:
+                metric.labels(*("x" for _ in names))
+    found: dict[str, Family] = {}
+    for family in metrics.registry.collect():
+        samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+        labels = frozenset(label for sample in samples for label in sample.labels) - {"le"}
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        found[name] = Family(kind=family.type, labels=labels, help=family.documentation)
+    return found
+
+
+def series() -> dict[str, frozenset[str]]:
+    """Return the name of each series as a query names it, with its labels: a histogram has three."""
+    found: dict[str, frozenset[str]] = {}
+    for name, family in families().items():
+        if family.kind == "histogram":
+            found |= {f"{name}_bucket": family.labels | {"le"}}
+            found |= {f"{name}_{part}": family.labels for part in ("sum", "count")}
+        else:
+            found[name] = family.labels
+    return found
