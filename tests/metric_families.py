@@ -1,14 +1,17 @@
-"""The metrics that a worker has, as the code declares them: what pages, rules and dashboards are held to."""
+"""The metrics that a process has, as the code declares them: what pages, rules and dashboards are held to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client.metrics import MetricWrapperBase
 
 from esa_preload_worker.ledger import OperationRate
 from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +31,18 @@ def families() -> dict[str, Family]:
         sites=[SiteFigures(site_id=1, blocked="request", waiting="quota", job_cap=1)],
         rates={"CreateScheduledPreloadJob": OperationRate(rate=1, cooldown_s=0)},
     )
+    return families_of(metrics, metrics.registry)
+
+
+def families_of(metrics: object, registry: CollectorRegistry) -> dict[str, Family]:
+    """Return name → family of the metrics that *metrics* has as attributes, and of what else is in its *registry*."""
     for metric in cast("dict[str, object]", vars(metrics)).values():
         if isinstance(metric, MetricWrapperBase):
             names = cast("tuple[str, ...]", cast("Any", metric)._labelnames)
             if names:
                 metric.labels(*("x" for _ in names))
     found: dict[str, Family] = {}
-    for family in metrics.registry.collect():
+    for family in registry.collect():
         samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
         labels = frozenset(label for sample in samples for label in sample.labels) - {"le"}
         name = f"{family.name}_total" if family.type == "counter" else family.name

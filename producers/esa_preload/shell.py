@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,7 +17,9 @@ from esa_preload.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from esa_preload.settings import SettingRow
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -42,7 +45,8 @@ def run_cli(cli: Callable[..., object]) -> NoReturn:
         if (exc.name or "").startswith("esa_preload"):
             raise
         click.echo(
-            f"Error: {exc.name} is not installed\n  pip install 'esa-preload[worker]', or [sandbox]", err=True
+            f"Error: {exc.name} is not installed\n  pip install 'esa-preload[worker]', [http] or [sandbox]",
+            err=True,
         )
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:
@@ -63,3 +67,30 @@ def exit_code(error: EsaPreloadError) -> int:
             return EXIT_TIMEOUT
         case _:
             return EXIT_FAILED
+
+
+def print_settings(rows: Sequence[SettingRow], form: str) -> None:
+    """Print a daemon's settings as ``table``, ``json``, ``env`` (a sample environment file) or ``markdown`` (the table of the docs)."""
+    match form:
+        case "json":
+            documents = [{"variable": r.variable, "default": r.default, "help": r.help} for r in rows]
+            click.echo(json.dumps(documents, indent=2))
+        case "env":
+            for row in rows:
+                click.echo(f"# {row.help}\n{'' if not row.default else '#'}{row.variable}={row.default}\n")
+        case "markdown":
+            click.echo("| variable | default | meaning |\n|---|---|---|")
+            for row in rows:
+                click.echo(f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.help} |")
+        case _:
+            _print_settings_table(rows)
+
+
+def _print_settings_table(rows: Sequence[SettingRow]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    shown = Table("variable", "default", "meaning", box=None, pad_edge=False)
+    for row in rows:
+        shown.add_row(row.variable, row.default, row.help)
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)

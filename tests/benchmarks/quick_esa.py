@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from esa_preload_worker.daemon import loop_factory
+from esa_preload.stopping import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measures import urls_of
-from esa_preload_worker.daemon import loop_factory
+from esa_preload.stopping import loop_factory
 from esa_preload_worker.esa import EsaClient, PlanOrder
 from esa_preload_worker.esa.credentials import KEY_ID, KEY_SECRET, StaticCredentials
 from esa_preload_worker.sandbox import DEFAULT_ACCESS_KEY_ID, DEFAULT_ACCESS_KEY_SECRET

@@ -89,6 +89,9 @@ def _check_cli(cli: click.Group, arguments: list[str]) -> None:
     if not arguments or arguments[0].startswith("-"):
         return
     assert arguments[0] in cli.commands, f"no command {arguments[0]}"
+    if isinstance(below := cli.commands[arguments[0]], click.Group):
+        _check_cli(below, arguments[1:])
+        return
     with contextlib.suppress(click.exceptions.Exit):  # --help
         cli.commands[arguments[0]].make_context(arguments[0], arguments[1:]).close()
 
@@ -110,10 +113,11 @@ def test_every_command_in_a_sentence_exists_with_its_options(page: Path) -> None
             _check(span.split())
         if name not in CLIS or not arguments or arguments[0].startswith("-"):
             continue
-        assert arguments[0] in CLIS[name].commands, span
-        known = {
-            option for parameter in CLIS[name].commands[arguments[0]].params for option in parameter.opts
-        }
+        command: click.Command = CLIS[name]
+        while isinstance(command, click.Group) and arguments:
+            assert arguments[0] in command.commands, span
+            command = command.commands[arguments.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= known, span
 
 

@@ -13,8 +13,8 @@ from esa_preload_worker import decisions
 from esa_preload_worker.esa import EsaError, NotSentError, RefusedUrl, UncertainError
 from esa_preload_worker.esa.classify import classify
 from esa_preload_worker.esa.codes import OWN_CODES
+from esa_preload_worker.events import EVENTS
 from esa_preload_worker.ledger import Settled, Settlement
-from esa_preload_worker.logs import EVENTS
 from esa_preload_worker.metrics import Metrics
 from esa_preload_worker.report import report
 from esa_preload_worker.submit import Submission

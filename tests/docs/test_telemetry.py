@@ -1,4 +1,4 @@
-"""docs/reference/telemetry.md lists exactly the metrics, labels and events that the worker has."""
+"""docs/reference/telemetry.md lists exactly the metrics, labels and events that the worker and the HTTP API have."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import pytest
+
+import esa_preload.api
 import esa_preload_worker
 from docs.pages import after, code_spans, reference, table
+from esa_preload.api.events import EVENTS as API_EVENTS
+from esa_preload.api.metrics import OUTCOMES as URL_OUTCOMES
+from esa_preload.api.metrics import Metrics as ApiMetrics
 from esa_preload_worker.block_reasons import BLOCK_REASONS
 from esa_preload_worker.check.environment import SERVER_CHECKS
 from esa_preload_worker.decisions import REFUSAL_REASONS
 from esa_preload_worker.esa.wire import OPERATIONS as CALLED
-from esa_preload_worker.logs import EVENTS
+from esa_preload_worker.events import EVENTS
 from esa_preload_worker.metrics import WAIT_REASONS, Metrics, Snapshot
 from esa_preload_worker.submit import OPERATIONS as PACED
-from metric_families import families
+from metric_families import families, families_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PACKAGE = Path(esa_preload_worker.__file__).parent
+API = Path(esa_preload.api.__file__).parent
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
 PAGE = reference("telemetry.md")
 
@@ -32,6 +39,15 @@ def test_the_page_lists_exactly_the_metrics_that_are_registered() -> None:
     listed = {code_spans(name)[0]: (kind, frozenset(code_spans(labels))) for name, kind, labels, _, _ in rows}
     assert len(listed) == len(rows)
     assert listed == {name: (family.kind, family.labels) for name, family in families().items()}
+
+
+def test_the_page_lists_exactly_the_metrics_of_the_api() -> None:
+    """Likewise for the other process."""
+    rows = table(PAGE, "metric of the API", "type", "labels", "meaning")
+    listed = {code_spans(name)[0]: (kind, frozenset(code_spans(labels))) for name, kind, labels, _ in rows}
+    metrics = ApiMetrics(version="1.2.3")
+    shown = families_of(metrics, metrics.registry)
+    assert listed == {name: (family.kind, family.labels) for name, family in shown.items()}
 
 
 def test_the_page_says_of_each_metric_whether_it_comes_from_the_ledger() -> None:
@@ -59,6 +75,7 @@ def test_the_closed_sets_of_labels_are_those_of_the_code() -> None:
         "outcomes": outcomes(),
         "operations": set(CALLED),
         "paced operations": set(PACED),
+        "outcomes of URLs by HTTP": set(URL_OUTCOMES),
     }
     for name, expected in sets.items():
         assert set(code_spans(after(PAGE, f"set: {name}"))) == expected, name
@@ -98,21 +115,23 @@ def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def test_the_page_lists_exactly_the_events() -> None:
-    """The table of events and `logs.EVENTS` are the same, in the same order."""
-    listed = [code_spans(event)[0] for event, *_ in table(PAGE, "event", "level", "keys", "meaning")]
-    assert listed == list(EVENTS)
+@pytest.mark.parametrize(("header", "events"), [("event", EVENTS), ("event of the API", API_EVENTS)])
+def test_the_page_lists_exactly_the_events(header: str, events: Sequence[str]) -> None:
+    """The table of events and those of the code are the same, in the same order."""
+    listed = [code_spans(event)[0] for event, *_ in table(PAGE, header, "level", "keys", "meaning")]
+    assert listed == list(events)
 
 
-def test_every_log_call_uses_a_listed_event_with_its_level_and_keys() -> None:
+@pytest.mark.parametrize(("header", "package"), [("event", PACKAGE), ("event of the API", API)])
+def test_every_log_call_uses_a_listed_event_with_its_level_and_keys(header: str, package: Path) -> None:
     """No call invents an event, a level or a key, and no listed level or key is without a call that uses it."""
     levels: defaultdict[str, set[str]] = defaultdict(set)
     keys: defaultdict[str, set[str]] = defaultdict(set)
-    for event, level, used in _log_calls():
+    for event, level, used in _log_calls(package):
         levels[event].add(level)
         keys[event] |= used
     batch_keys = set(code_spans(after(PAGE, "set: batch keys")))
-    for event, listed_levels, listed_keys, _ in table(PAGE, "event", "level", "keys", "meaning"):
+    for event, listed_levels, listed_keys, _ in table(PAGE, header, "level", "keys", "meaning"):
         name = code_spans(event)[0]
         assert set(listed_levels.split(", ")) == levels.pop(name), name
         listed = set(code_spans(listed_keys))
@@ -122,9 +141,9 @@ def test_every_log_call_uses_a_listed_event_with_its_level_and_keys() -> None:
     assert not levels
 
 
-def _log_calls() -> Iterator[tuple[str, str, set[str]]]:
-    """Yield event, level and keys of every `log.<level>(event, …)` of the worker's source."""
-    for path in sorted(PACKAGE.rglob("*.py")):
+def _log_calls(package: Path) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield event, level and keys of every `log.<level>(event, …)` of a package's source."""
+    for path in sorted(package.rglob("*.py")):
         tree = _parse(path)
         functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
         for function in functions:

@@ -11,9 +11,9 @@ from esa_preload.cancellation import end_tasks
 from esa_preload.connection import connect
 from esa_preload.errors import EsaPreloadError, SettingsError
 from esa_preload.ledger import redis_errors
+from esa_preload.logs import configure_logs, get_logger
 from esa_preload.scripts import command
 from esa_preload.shell import exit_code
-from esa_preload_worker.logs import configure_logs, get_logger
 from esa_preload_worker.service import Service
 from esa_preload_worker.settings import Loaded, load
 from esa_preload_worker.supervisor import arq_pool, worker_options

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from esa_preload.logs import get_logger
 from esa_preload_worker import bulk_decisions
 from esa_preload_worker.esa.failed_file import URL_MAX_CHARS
 from esa_preload_worker.ids import new_id
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import PACK_URLS, Bulk, LostClaim
-from esa_preload_worker.logs import get_logger
 from esa_preload_worker.oss import object_name
 from esa_preload_worker.oss_errors import OssError
 

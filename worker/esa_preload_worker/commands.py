@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from esa_preload.shell import run_cli
+from esa_preload.shell import print_settings, run_cli
 from esa_preload_worker.check.commands import check
 from esa_preload_worker.demo.commands import demo, sandbox
 
@@ -33,7 +31,7 @@ cli.add_command(check)
 
 
 def _loaded() -> Loaded:
-    from esa_preload_worker.logs import configure_logs  # noqa: PLC0415 - keeps --help quick
+    from esa_preload.logs import configure_logs  # noqa: PLC0415 - keeps --help quick
     from esa_preload_worker.settings import load  # noqa: PLC0415
 
     loaded = load()
@@ -72,25 +70,5 @@ def settings(*, as_json: bool, as_env: bool, as_markdown: bool) -> None:
     """
     from esa_preload_worker.settings import table  # noqa: PLC0415
 
-    rows = table()
-    if as_json:
-        click.echo(
-            json.dumps(
-                [{"variable": r.variable, "default": r.default, "help": r.help} for r in rows], indent=2
-            )
-        )
-    elif as_env:
-        for row in rows:
-            click.echo(f"# {row.help}\n{'' if not row.default else '#'}{row.variable}={row.default}\n")
-    elif as_markdown:
-        click.echo("| variable | default | meaning |\n|---|---|---|")
-        for row in rows:
-            click.echo(f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.help} |")
-    else:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-
-        shown = Table("variable", "default", "meaning", box=None, pad_edge=False)
-        for row in rows:
-            shown.add_row(row.variable, row.default, row.help)
-        Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    form = "json" if as_json else "env" if as_env else "markdown" if as_markdown else "table"
+    print_settings(table(), form)

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from esa_preload.connection import embedded_socket
 from esa_preload.errors import SettingsError
-from esa_preload_worker.logs import get_logger
+from esa_preload.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
-from esa_preload_worker.logs import get_logger
+from esa_preload.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

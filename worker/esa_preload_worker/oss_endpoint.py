@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from esa_preload_worker.addresses import is_loopback
+from esa_preload.addresses import is_loopback
 from esa_preload_worker.esa.endpoint import Endpoint
 
 _REGION = r"[a-z]{2,8}-[a-z0-9-]{1,40}?"

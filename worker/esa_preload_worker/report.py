@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from esa_preload.logs import get_logger
 from esa_preload_worker.block_reasons import block_reason
 from esa_preload_worker.decisions import REFUSAL_REASONS
 from esa_preload_worker.ledger import Block
-from esa_preload_worker.logs import get_logger
 
 if TYPE_CHECKING:
     from esa_preload_worker.ledger import Batch, Settled, Settlement

@@ -19,6 +19,7 @@ from esa_preload.connection import connect
 from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger, redis_errors, site_state
+from esa_preload.logs import get_logger
 from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.check.environment import fingerprint_of, judge_server
 from esa_preload_worker.check.probe import server_facts
@@ -26,7 +27,6 @@ from esa_preload_worker.esa import BlockedError, CredentialSource, EsaClient, cr
 from esa_preload_worker.health import Health
 from esa_preload_worker.leases import Leases
 from esa_preload_worker.ledger import WorkerLedger
-from esa_preload_worker.logs import get_logger
 from esa_preload_worker.metrics import Metrics, Snapshot, site_figures
 from esa_preload_worker.ops import OpsServer
 from esa_preload_worker.oss import list_store

@@ -1,41 +1,37 @@
-"""Every setting of the worker in one table: name, type, default, range and help. The one module that reads the environment."""
+"""Every setting of the worker in one table: name, type, default, range and help."""
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, ValidationInfo, field_validator
 
-from esa_preload.connection import SCHEMES, connect, embedded_directory
-from esa_preload.errors import SettingsError
-from esa_preload.keys import Keys
-from esa_preload_worker.addresses import is_loopback
+from esa_preload.addresses import is_loopback
+from esa_preload.api.settings import Settings as ApiSettings
+from esa_preload.connection import embedded_directory
+from esa_preload.settings import (
+    PREFIX,
+    EnvironmentSettings,
+    Seconds,
+    SettingRow,
+    read,
+    table_of,
+    variables,
+)
 from esa_preload_worker.esa.endpoint import Endpoint
 from esa_preload_worker.oss_endpoint import OssEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PREFIX = "ESA_PRELOAD_"
+    from pathlib import Path
 
 REGIONS = ("cn-hangzhou", "ap-southeast-1")
 """The regions in which ESA has an endpoint."""
-
-
-def _namespace(value: str) -> str:
-    try:
-        Keys(value)
-    except SettingsError as exc:
-        raise ValueError(str(exc).removeprefix("ESA_PRELOAD_NAMESPACE ")) from None
-    return value
 
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -45,28 +41,12 @@ def _as_url(endpoint: str) -> str:
     return endpoint if "://" in endpoint else f"https://{endpoint}"
 
 
-Seconds = Annotated[float, Field(ge=0.05, le=30 * 86_400)]
-
-
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """The worker's settings, read from ``ESA_PRELOAD_*``."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        frozen=True,
-        extra="ignore",
-        str_strip_whitespace=True,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-    )
 
     oss_max_bytes: ClassVar[int] = 10_000_000
     """Bytes of a list, at most: ESA documents 10 MB for uploaded lists."""
 
-    redis_url: Annotated[SecretStr, Field(description=f"Where the queue is: {SCHEMES}. Required.")]
-    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
-        "default", description="Separates queues on one Redis; one namespace is one ESA account and endpoint."
-    )
     region: str = Field(
         "cn-hangzhou", pattern=r"^[a-z0-9-]{1,64}$", description="ESA region: cn-hangzhou or ap-southeast-1."
     )
@@ -173,39 +153,11 @@ class Settings(BaseSettings):
     metrics_max_sites: int = Field(
         200, ge=1, le=100_000, description="Sites with a label of their own; the rest count as `other`."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Lowest level that is logged."
-    )
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: console on a terminal, else JSON."
-    )
 
+    @field_validator("oss_link", mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read only what :func:`load` hands over."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
-
-    @field_validator("log_level", "log_format", "oss_link", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
+    def _lower_link(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _redis_url(cls, value: SecretStr) -> SecretStr:
-        try:
-            connect(value.get_secret_value())
-        except SettingsError as exc:
-            raise ValueError(str(exc).removeprefix(f"{PREFIX}REDIS_URL").lstrip(": ")) from None
-        return value
 
     # Each looks back at fields declared before its own, so that all that is wrong is named at once.
 
@@ -307,56 +259,14 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
         SettingsError: names every variable that is missing or out of range, at once.
     """
     environ = os.environ if environ is None else environ
-    values: dict[str, str] = {}
-    problems: list[str] = []
-    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
-    for variable, name in known.items():
-        if environ.get(variable, "").strip():
-            values[name] = environ[variable]
-        elif f"{variable}_FILE" in environ and name == "redis_url":
-            try:
-                values[name] = Path(environ[f"{variable}_FILE"]).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as exc:
-                problems.append(f"{variable}_FILE cannot be read: {exc.__class__.__name__}")
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as exc:
-        problems += [_problem(error) for error in exc.errors(include_url=False, include_input=False)]
-        raise SettingsError(
-            "; ".join(problems), hint="`esa-preload-worker settings` lists them all"
-        ) from None
-    if problems:
-        raise SettingsError("; ".join(problems))
-    return Loaded(settings=settings, warnings=tuple(_warnings(environ, known, settings)))
+    settings, warnings = read(
+        Settings, environ, others=variables(ApiSettings), hint="`esa-preload-worker settings` lists them all"
+    )
+    return Loaded(settings=settings, warnings=(*warnings, *_risks(settings)))
 
 
-def _problem(error: Any) -> str:
-    location = error["loc"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    variable = f"{PREFIX}{str(location[0]).upper()}"
-    if error["type"] == "missing":
-        return f"{variable} is not set"
-    return f"{variable}: {_as_clause(message)}"
-
-
-def _as_clause(sentence: str) -> str:
-    """Lower the first letter, unless the first word is a name."""
-    first, _, _ = sentence.partition(" ")
-    return sentence if len(first) > 1 and first.isupper() else f"{sentence[:1].lower()}{sentence[1:]}"
-
-
-OTHER_VARIABLES = frozenset({f"{PREFIX}TEST_REDIS", f"{PREFIX}CHAOS_SEED", f"{PREFIX}REDIS_URL_FILE"})
-
-
-def _warnings(environ: Mapping[str, str], known: Mapping[str, str], settings: Settings) -> list[str]:
+def _risks(settings: Settings) -> list[str]:
     found: list[str] = []
-    for variable in sorted(environ):
-        if variable.startswith(PREFIX) and variable not in known and variable not in OTHER_VARIABLES:
-            names = (name.removeprefix(PREFIX) for name in known)
-            close = difflib.get_close_matches(variable.removeprefix(PREFIX), list(names), n=1)
-            found.append(
-                f"{variable} is not a setting" + (f"; is {PREFIX}{close[0]} meant?" if close else "")
-            )
     if settings.allow_insecure_endpoint:
         found.append(f"{PREFIX}ALLOW_INSECURE_ENDPOINT is on: calls to ESA may travel unencrypted")
     if settings.region not in REGIONS and not settings.endpoint:
@@ -366,30 +276,6 @@ def _warnings(environ: Mapping[str, str], known: Mapping[str, str], settings: Se
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingRow:
-    """A row of the table from which the docs and the sample env file are printed."""
-
-    variable: str
-    default: str
-    help: str
-
-
 def table() -> list[SettingRow]:
     """Return every setting, in order."""
-    rows: list[SettingRow] = []
-    for name, info in Settings.model_fields.items():
-        default = info.get_default()
-        shown = "" if info.is_required() else _shown(default)
-        rows.append(
-            SettingRow(variable=f"{PREFIX}{name.upper()}", default=shown, help=info.description or "")
-        )
-    return rows
-
-
-def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    if isinstance(default, float) and default.is_integer():
-        return str(int(default))
-    return str(default)
+    return table_of(Settings)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from esa_preload.logs import get_logger
 from esa_preload.model import PACED_OPERATIONS
 from esa_preload_worker import bulk_decisions, decisions
 from esa_preload_worker.bulk import Bulks, ListKeeper
@@ -15,7 +16,6 @@ from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
 from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, UncertainError
 from esa_preload_worker.leases import LostClaimError
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement, Watch
-from esa_preload_worker.logs import get_logger
 from esa_preload_worker.oss_errors import OssError
 from esa_preload_worker.turns import NotYet, Turns
 from esa_preload_worker.watching import expected_end_ms

@@ -7,6 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+from esa_preload.logs import get_logger
 from esa_preload_worker import watching
 from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.decisions import LIST_PLANS
@@ -19,7 +20,6 @@ from esa_preload_worker.esa import (
     UncertainError,
 )
 from esa_preload_worker.ledger import Turn
-from esa_preload_worker.logs import get_logger
 from esa_preload_worker.submit import DELETE_JOB
 from esa_preload_worker.turns import NotYet, Turns
 

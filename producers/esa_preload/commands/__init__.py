@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from esa_preload.api.commands import serve, token
 from esa_preload.commands.enqueue import enqueue
 from esa_preload.commands.failures import failures, requeue
 from esa_preload.commands.limits import limits
@@ -30,5 +31,18 @@ def cli() -> None:
     """
 
 
-for _command in (enqueue, status, explain, sites, failures, cancel, pause, resume, limits, requeue):
+for _command in (
+    enqueue,
+    status,
+    explain,
+    sites,
+    failures,
+    cancel,
+    pause,
+    resume,
+    limits,
+    requeue,
+    serve,
+    token,
+):
     cli.add_command(_command)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esa_preload_worker.addresses import is_loopback
+from esa_preload.addresses import is_loopback
 from esa_preload_worker.esa.errors import FailedFileError
 from esa_preload_worker.esa.failed_file import check_source, parse_failed_file
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import structlog
 
-from esa_preload_worker.logs import EVENTS, configure_logs, get_logger
+from esa_preload.logs import configure_logs, get_logger
+from esa_preload_worker.events import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

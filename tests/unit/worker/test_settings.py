@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload.errors import SettingsError
-from esa_preload_worker.settings import PREFIX, Settings, load, table
+from esa_preload.settings import PREFIX
+from esa_preload_worker.settings import Settings, load, table
 
 if TYPE_CHECKING:
     from pathlib import Path

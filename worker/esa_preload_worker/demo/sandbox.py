@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import click
 
+from esa_preload.addresses import is_loopback
 from esa_preload.errors import InvalidRequestError, SettingsError
 from esa_preload.model import parse_site_id
-from esa_preload_worker.addresses import is_loopback
 from esa_preload_worker.demo.signals import until_signal
 from esa_preload_worker.sandbox import (
     DEFAULT_ACCESS_KEY_ID,

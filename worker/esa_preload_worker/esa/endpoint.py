@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from esa_preload_worker.addresses import is_loopback
+from esa_preload.addresses import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from esa_preload_worker.addresses import is_loopback
+from esa_preload.addresses import is_loopback
 from esa_preload_worker.esa.errors import FailedFileError
 from esa_preload_worker.esa.model import RefusedUrl
 from esa_preload_worker.esa.text import loggable

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from esa_preload_worker.addresses import is_loopback
+from esa_preload.addresses import is_loopback
 from esa_preload_worker.sandbox import control, oss_replies, replies
 from esa_preload_worker.sandbox.bucket import OSS_OPERATIONS, Objects, is_object_path
 from esa_preload_worker.sandbox.config import ForeignJob, SandboxConfig

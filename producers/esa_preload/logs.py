@@ -1,4 +1,4 @@
-"""Logging: structlog, one JSON object a line, or coloured lines on a terminal; other libraries' warnings the same way."""
+"""Logging of the daemons: structlog, one JSON object a line, or coloured lines on a terminal; other libraries' warnings the same way."""
 
 from __future__ import annotations
 
@@ -11,34 +11,6 @@ import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
-
-EVENTS = (
-    "worker.started",
-    "worker.stopping",
-    "worker.stopped",
-    "worker.warning",
-    "worker.error",
-    "batch.submitted",
-    "batch.refused",
-    "batch.throttled",
-    "batch.uncertain",
-    "batch.adopted",
-    "batch.requeued",
-    "batch.gathered",
-    "bulk.put_back",
-    "list.kept",
-    "site.waiting",
-    "site.blocked",
-    "site.resumed",
-    "job.deleted",
-    "job.kept",
-    "plan.failed",
-    "redis.unavailable",
-    "redis.recovered",
-    "redis.restarted",
-)
-"""Every event of our own; ``library`` is what other libraries log, at warning and above."""
-
 
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

@@ -1,0 +1,1 @@
+"""The queue over HTTP (extra ``http``): ``esa-preload serve``."""
