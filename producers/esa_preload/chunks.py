@@ -8,7 +8,7 @@ enqueue finds out which of its chunks are in the queue already.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, cast
@@ -18,7 +18,9 @@ from esa_preload.model import Rejection
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from esa_preload.interface import Urls
 
 CHUNK_URLS: Final = 1_000
 """Large enough that the round trip no longer counts, small enough that one script does not hold up Redis."""
@@ -147,6 +149,24 @@ class Chunker:
             text = url if isinstance(url, str) else f"<{type(url).__name__}>"
             text = _CREDENTIALS.sub(r"\1***@", text)
             self._rejected.append(Rejection(url=printable(text, REJECTED_URL_MAX_CHARS), reason=reason))
+
+
+async def read_chunks(chunker: Chunker, urls: Urls) -> AsyncIterator[Chunk]:
+    """
+    Yield all chunks of *urls*, async or not, the last one too.
+
+    Raises:
+        InvalidRequestError: as of :meth:`Chunker.add_many`.
+    """
+    if isinstance(urls, AsyncIterable):
+        async for url in urls:
+            if chunk := chunker.add(url):
+                yield chunk
+    else:
+        for chunk in chunker.add_many(urls):
+            yield chunk
+    if last := chunker.flush():
+        yield last
 
 
 def cut(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -27,7 +26,7 @@ from esa_preload.arguments import (
     parse_text,
 )
 from esa_preload.cancellation import end_tasks
-from esa_preload.chunks import Chunk, Chunker, digest_urls, require_urls
+from esa_preload.chunks import Chunk, Chunker, digest_urls, read_chunks
 from esa_preload.connection import SERVER_AWAY, away_hint, connect
 from esa_preload.errors import (
     IncompleteError,
@@ -57,6 +56,7 @@ from esa_preload.model import (
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -182,7 +182,7 @@ class PreloadClient:
         in_flight: set[asyncio.Task[None]] = set()
         try:
             held: Chunk | None = None
-            async for chunk in _chunks(chunker, urls):
+            async for chunk in read_chunks(chunker, urls):
                 if held is not None:
                     if len(in_flight) >= CHUNKS_IN_FLIGHT:
                         in_flight = await _one_of(in_flight)
@@ -539,18 +539,6 @@ def _require_whole(request_id: str, accepted: Accepted) -> None:
             f"request {request_id} is in the queue, but a crash of Redis may lose it: {accepted.doubt.why}",
             hint=accepted.doubt.hint,
         )
-
-
-async def _chunks(chunker: Chunker, urls: Urls) -> AsyncIterator[Chunk]:
-    if isinstance(urls, AsyncIterable):
-        async for url in urls:
-            if chunk := chunker.add(url):
-                yield chunk
-    else:
-        for chunk in chunker.add_many(require_urls(urls)):
-            yield chunk
-    if last := chunker.flush():
-        yield last
 
 
 async def _one_of(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
