@@ -11,8 +11,10 @@ from esa_preload.errors import InvalidRequestError, SettingsError
 from esa_preload.model import INT32_MAX, PACED_OPERATIONS, PRIORITIES, Plan, Priority
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
+_ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _TEXT_MAX_CHARS = 128
 _EXPIRES_MAX_S = 366 * 86_400.0
+MINUTES_MOST = 120
 
 
 def parse_request_id(value: object) -> str:
@@ -78,6 +80,20 @@ def parse_limit(value: object, *, most: float = math.inf) -> int:
     if type(value) is not int or not 1 <= value <= most:
         bound = "of at least 1" if most == math.inf else f"from 1 to {most}"
         raise InvalidRequestError(f"limit must be a whole number {bound}, not {value!r}")
+    return value
+
+
+def parse_entry_id(name: str, value: object) -> str:
+    """Return the id of an entry of a list, which is also the cursor of what follows it."""
+    if not isinstance(value, str) or not _ENTRY_ID.fullmatch(value):
+        raise InvalidRequestError(f"{name} must be as a page gave it, not {value!r}")
+    return value
+
+
+def parse_minutes(value: object) -> int:
+    """Return of how many minutes the traffic is wanted: it is kept for two hours."""
+    if type(value) is not int or not 1 <= value <= MINUTES_MOST:
+        raise InvalidRequestError(f"minutes must be a whole number from 1 to {MINUTES_MOST}, not {value!r}")
     return value
 
 

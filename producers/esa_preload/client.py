@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from esa_preload.actor import default_actor
 from esa_preload.arguments import (
+    parse_entry_id,
     parse_expires_in,
     parse_limit,
     parse_list_count,
+    parse_minutes,
     parse_operation,
     parse_patience,
     parse_plan,
@@ -44,15 +48,19 @@ from esa_preload.model import (
     LIST_LANE,
     PACED_OPERATIONS,
     PRIORITIES,
+    AuditEntry,
     Failure,
     OperationLimit,
+    Page,
     Plan,
     Priority,
     Receipt,
     RequestStatus,
     SiteStatus,
+    TrafficPoint,
     parse_site_id,
 )
+from esa_preload.site_names import parse_site_name
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
@@ -65,6 +73,7 @@ if TYPE_CHECKING:
     from esa_preload.interface import Progress, Urls
 
 CHUNKS_IN_FLIGHT = 4
+PAGE_MOST = 10_000
 
 _REPEAT = "repeat the call with the same request_id"
 
@@ -89,23 +98,33 @@ class PreloadClient:
         namespace: of the workers that are to submit.
         wait_for_redis: seconds (or a timedelta) that each step of a call, such as a chunk of an enqueue, waits for a Redis
             that is away, before it raises QueueUnavailableError; 0: fail fast.
+        actor: who it is that changes something, for the audit; at most 128 printable characters, ``user@host`` unless given.
 
     Raises:
         SettingsError: the URL, the namespace or the time is none.
+        InvalidRequestError: the actor is none.
     """
 
     def __init__(
-        self, redis: str | Redis, *, namespace: str = "default", wait_for_redis: float | timedelta = 0.0
+        self,
+        redis: str | Redis,
+        *,
+        namespace: str = "default",
+        wait_for_redis: float | timedelta = 0.0,
+        actor: str | None = None,
     ) -> None:
         if not isinstance(redis, str) and not hasattr(redis, "execute_command"):
             raise SettingsError(
                 f"redis must be a URL or a client of redis.asyncio, not {type(redis).__name__}"
             )
+        actor = default_actor() if actor is None else parse_text("actor", actor)
         self._is_ours = isinstance(redis, str)
         patience_s = parse_patience("wait_for_redis", wait_for_redis)
         self._redis = connect(redis, options=_FAIL_FAST) if isinstance(redis, str) else redis
         hint = away_hint(redis) if isinstance(redis, str) else SERVER_AWAY
-        self._ledger = Ledger(self._redis, Keys(namespace), patience_s=patience_s, away_hint=hint)
+        self._ledger = Ledger(
+            self._redis, Keys(namespace), actor=actor, patience_s=patience_s, away_hint=hint
+        )
         self._url_max_chars: int | None = None
 
     def __repr__(self) -> str:
@@ -118,6 +137,18 @@ class PreloadClient:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def acting_as(self, actor: str) -> Self:
+        """
+        Return this client under another name in the audit: it shares the connections, which stay this one's to close.
+
+        Raises:
+            InvalidRequestError: *actor* is more than 128 characters, or not printable.
+        """
+        other = copy.copy(self)
+        other._ledger = self._ledger.acting_as(parse_text("actor", actor))  # noqa: SLF001 - of this class
+        other._is_ours = False  # noqa: SLF001 - likewise
+        return other
 
     async def aclose(self) -> None:
         """Close the connections, unless they are yours."""
@@ -168,6 +199,11 @@ class PreloadClient:
         if progress is not None and not callable(progress):
             raise InvalidRequestError("progress must be a function of the number of URLs handled")
         header = self._header(site_id, plan, priority, expires_in, request_id, source)
+        return await self._enqueue(header, urls, durable=durable, progress=progress)
+
+    async def _enqueue(
+        self, header: Header, urls: Urls, *, durable: bool = False, progress: Progress | None = None
+    ) -> Receipt:
         with _telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
             chunker = Chunker(url_max_chars=await self._longest_url())
         tally = _Tally(header, chunker, progress)
@@ -319,6 +355,17 @@ class PreloadClient:
         """Return the totals and the state of every site, the first seen first."""
         return await self._ledger.site_statuses()
 
+    async def site_id(self, name_or_id: str | int) -> int:
+        """
+        Return the id of a site: a number as it is, a name by the list of the account's sites that the workers keep.
+
+        Raises:
+            UnknownSiteError: no site of that name is known; the workers are asked to look.
+        """
+        if not isinstance(name_or_id, str) or name_or_id.isdecimal():
+            return parse_site_id(name_or_id)
+        return await self._ledger.find_site(parse_site_name(name_or_id))
+
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
         """Return the URLs that ended as refused, expired or unknown, newest last, *limit* a site at most."""
         number = None if site_id is None else parse_site_id(site_id)
@@ -402,6 +449,29 @@ class PreloadClient:
         changed, _ = await self._ledger.switch_site(number, "resume")
         return changed
 
+    async def audit(
+        self, *, site_id: int | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[AuditEntry]:
+        """
+        Return who did what, the newest first; with *site_id* only what was done to that site.
+
+        About 10,000 entries are kept, until 90 days after the last one.
+        """
+        return await self._ledger.audit(
+            None if site_id is None else parse_site_id(site_id),
+            limit=parse_limit(limit, most=PAGE_MOST),
+            before=None if cursor is None else parse_entry_id("cursor", cursor),
+        )
+
+    async def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
+        """
+        Return the calls of all workers in the last *minutes*, in buckets of 10 s, the oldest first, none left out.
+
+        Args:
+            minutes: 1 to 120.
+        """
+        return await self._ledger.traffic(minutes=parse_minutes(minutes))
+
     async def requeue(self, site_id: int, *, limit: int = 10_000) -> list[Receipt]:
         """
         Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures.
@@ -423,15 +493,11 @@ class PreloadClient:
             if lane.startswith(LIST_LANE) or (plan.end and plan.end <= datetime.now(UTC)):
                 continue
             ids = [entry_id for entry_id, _ in entries]
+            # Named after what it takes up, so that a repeat is the same request. Sites number their failures alike.
+            request_id = f"requeue-{digest_urls([str(site_id), *ids])}"
+            header = self._header(site_id, plan, "normal", None, request_id, "requeue")
             receipts.append(
-                await self.enqueue(
-                    site_id,
-                    [url for _, url in entries],
-                    plan=plan,
-                    # Named after what it takes up, so that a repeat is the same request. Sites number their failures alike.
-                    request_id=f"requeue-{digest_urls([str(site_id), *ids])}",
-                    source="requeue",
-                )
+                await self._enqueue(replace(header, action="requeued"), [url for _, url in entries])
             )
             await self._ledger.forget_failures(site_id, ids)
         return receipts

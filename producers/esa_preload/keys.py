@@ -63,6 +63,21 @@ class Keys:
         """Sorted set: worker → ms when it was last seen."""
         return f"{self.prefix}workers"
 
+    @property
+    def audit(self) -> str:
+        """Stream with a TTL: who changed what."""
+        return f"{self.prefix}audit"
+
+    @property
+    def site_ids(self) -> str:
+        """Hash with a TTL: name of a site of the account → its id."""
+        return f"{self.prefix}site-ids"
+
+    @property
+    def site_names(self) -> str:
+        """Hash with a TTL: id of a site of the account → its name."""
+        return f"{self.prefix}site-names"
+
     def site(self, site_id: int) -> str:
         """Hash, permanent: totals and state of a site."""
         return f"{self.prefix}site:{site_id}"

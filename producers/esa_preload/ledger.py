@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from redis.exceptions import (
     AuthenticationError,
@@ -22,6 +23,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from esa_preload.actor import printable
 from esa_preload.connection import SERVER_AWAY
 from esa_preload.durability import Doubt, run_durably
 from esa_preload.errors import (
@@ -38,13 +40,18 @@ from esa_preload.model import (
     PACED_OPERATIONS,
     PLAN_COUNTS,
     REQUEST_COUNTS,
+    AuditAction,
+    AuditEntry,
     Failure,
     OperationLimit,
+    Page,
     RequestStatus,
     SiteStatus,
+    TrafficPoint,
 )
 from esa_preload.patience import patiently
 from esa_preload.scripts import Reply, as_text, command, commands, load_script, run_script
+from esa_preload.site_names import KnownNames, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
@@ -53,15 +60,21 @@ if TYPE_CHECKING:
 
     from esa_preload.keys import Keys
 
-ACCEPT = load_script("accept")
-END_REQUEST = load_script("end_request")
-SWITCH_SITE = load_script("switch_site")
-SET_RATE = load_script("set_rate")
+_AUDIT = (("esa_preload", "audit"),)
+ACCEPT = load_script("accept", includes=_AUDIT)
+END_REQUEST = load_script("end_request", includes=_AUDIT)
+SWITCH_SITE = load_script("switch_site", includes=_AUDIT)
+SET_RATE = load_script("set_rate", includes=_AUDIT)
 SITES = load_script("sites")
+FIND_SITE = load_script("find_site")
+TRAFFIC = load_script("traffic")
 EXPLAIN = load_script("explain", includes=(("esa_preload", "gate"),))
 
 RECORD_VERSION = 1
 RATE_VERSION = 2
+BUCKETS_A_MINUTE = 6
+AUDIT_A_CALL = 1_000
+"""Where only some of the entries are wanted."""
 SITES_A_CALL = 50
 """With a hundred lanes each they take some milliseconds."""
 STEP_S = 15.0
@@ -77,7 +90,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What every chunk of a request repeats: ``lane`` counts only when the request is new. ``expires_in_ms`` 0: never."""
+    """
+    What every chunk of a request repeats: ``lane`` counts only when the request is new. ``expires_in_ms`` 0: never.
+
+    ``action`` is what the audit calls it.
+    """
 
     request_id: str
     site_id: int
@@ -86,6 +103,7 @@ class Header:
     band: int
     expires_in_ms: int = 0
     source: str = ""
+    action: Literal["enqueued", "requeued"] = "enqueued"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +160,7 @@ class Ledger:
 
     Args:
         now_ms: overrides the server's clock, in tests.
+        actor: who changes something, for the audit.
         patience_s: how long each step waits for a Redis that is away.
         away_hint: what to do when it does not come.
     """
@@ -152,12 +171,14 @@ class Ledger:
         keys: Keys,
         *,
         now_ms: int | None = None,
+        actor: str = "",
         patience_s: float = 0.0,
         away_hint: str = SERVER_AWAY,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.now_ms = now_ms
+        self.actor = actor
         self._patience_s = patience_s
         self._away_hint = away_hint
 
@@ -167,6 +188,12 @@ class Ledger:
     @property
     def _now(self) -> str:
         return "" if self.now_ms is None else str(self.now_ms)
+
+    def acting_as(self, actor: str) -> Self:
+        """Return this ledger for changes by *actor*."""
+        other = copy.copy(self)
+        other.actor = actor
+        return other
 
     async def _ask(self, act: Callable[[], Awaitable[T]], request_id: str | None = None) -> T:
         """Await *act*, which is safe to repeat, with our errors and our patience."""
@@ -226,6 +253,8 @@ class Ledger:
             digest,
             "" if total is None else total,
             weight,
+            header.action,
+            self.actor,
             *urls,
         )
 
@@ -283,7 +312,7 @@ class Ledger:
         Raises:
             UnknownRequestError: no such request.
         """
-        arguments = (self._now, request_id, "", how)
+        arguments = (self._now, request_id, "", how, self.actor)
         reply = await self._ask(
             lambda: run_script(self.redis, END_REQUEST, self.keys.prefix, arguments), request_id
         )
@@ -335,7 +364,7 @@ class Ledger:
         Raises:
             UnknownSiteError: the site has never been seen.
         """
-        arguments = (self._now, "" if site_id is None else site_id, what, reason)
+        arguments = (self._now, "" if site_id is None else site_id, what, reason, self.actor)
         reply = await self._ask(lambda: run_script(self.redis, SWITCH_SITE, self.keys.prefix, arguments))
         if as_text(reply[0]) == "unknown":
             raise self._unknown_site(site_id)
@@ -349,7 +378,7 @@ class Ledger:
             InvalidRequestError: the workers' settings do not allow one of the rates.
         """
         pairs = [("" if value is None else value) for change in changes for value in change]
-        arguments = (self._now, *pairs)
+        arguments = (self._now, self.actor, *pairs)
         reply = await self._ask(lambda: run_script(self.redis, SET_RATE, self.keys.prefix, arguments))
         if as_text(reply[0]) == "bounds":
             rate, least, most = (float(as_text(value)) for value in reply[1:])
@@ -384,6 +413,62 @@ class Ledger:
                 )
             )
         return found
+
+    async def audit(self, site_id: int | None, *, limit: int, before: str | None) -> Page[AuditEntry]:
+        """Return who did what, to one site or to any, from the newest entry, or the one next to *before*, on."""
+        found: list[AuditEntry] = []
+        count = limit + 1 if site_id is None else AUDIT_A_CALL
+        end, is_over = f"({before}" if before else "+", False
+        while len(found) <= limit and not is_over:
+            entries = await self._ask(
+                partial(command, self.redis, "XREVRANGE", self.keys.audit, end, "-", "COUNT", count)
+            )
+            read = [_audit_entry(as_text(entry_id), _text_hash(fields)) for entry_id, fields in entries]
+            found += [entry for entry in read if site_id in (None, entry.site_id)]
+            is_over = len(read) < count
+            end = f"({read[-1].id}" if read else end
+        items = tuple(found[:limit])
+        return Page(items=items, cursor=items[-1].id if len(found) > limit else None)
+
+    async def traffic(self, *, minutes: int) -> list[TrafficPoint]:
+        """Return the calls of all workers, the oldest first."""
+        arguments = (self._now, minutes * BUCKETS_A_MINUTE)
+        reply = await self._ask(lambda: run_script(self.redis, TRAFFIC, self.keys.prefix, arguments))
+        first_ms, bucket_ms, *counts = map(int, reply)
+        return [
+            TrafficPoint(
+                at=_moment(first_ms + number * bucket_ms),
+                seconds=bucket_ms // 1000,
+                calls=passed + throttled,
+                throttled=throttled,
+                urls_submitted=urls,
+            )
+            for number, (passed, throttled, urls) in enumerate(
+                zip(counts[0::3], counts[1::3], counts[2::3], strict=True)
+            )
+        ]
+
+    async def find_site(self, name: str) -> int:
+        """
+        Return the id of the site of the account with this *name*; when there is none the workers are asked to look.
+
+        Raises:
+            UnknownSiteError: no such name is on record.
+        """
+        kind, *rest = await self._ask(
+            lambda: run_script(self.redis, FIND_SITE, self.keys.prefix, (self._now, name))
+        )
+        if as_text(kind) == "ok":
+            return int(rest[0])
+        age_ms, workers, names = rest
+        raise unknown_name(
+            name,
+            KnownNames(
+                names=tuple(map(as_text, names)),
+                age_s=None if age_ms < 0 else age_ms / 1000,
+                workers=workers,
+            ),
+        )
 
     async def status(self, request_id: str) -> RequestStatus:
         """
@@ -426,7 +511,7 @@ class Ledger:
 
     async def site_records(self) -> list[tuple[int, dict[str, str], int | None, int]]:
         """
-        Return of every site: id, record (what of it is shown; and in it ``jobs``, how many of ours ESA holds, and ``in_lanes``, URLs), ms since when its oldest URL waits (``None``: nothing does), and now in ms.
+        Return of every site: id, record (what of it is shown; and in it ``jobs``, how many of ours ESA holds, ``in_lanes``, URLs, and its ``name``, if known), ms since when its oldest URL waits (``None``: nothing does), and now in ms.
 
         While the account is blocked, so is every site.
         """
@@ -441,7 +526,12 @@ class Ledger:
         reply: Any = await run_script(self.redis, SITES, self.keys.prefix, (self._now, first, SITES_A_CALL))
         page = json.loads(as_text(reply))
         return [
-            (int(site_id), record | page["account"] | {"jobs": str(jobs)}, oldest_ms, page["now"])
+            (
+                int(site_id),
+                record | page["account"] | {"jobs": str(jobs)},
+                oldest_ms,
+                page["now"],
+            )
             for site_id, jobs, oldest_ms, record in page["sites"]
         ]
 
@@ -513,6 +603,7 @@ def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None,
     state, reason = site_state(record, now_ms)
     return SiteStatus(
         site_id=site_id,
+        name=record.get("name", ""),
         state=state,
         reason=reason,
         pending=int(record.get("pending", 0)),
@@ -523,6 +614,19 @@ def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None,
         waiting_until=_moment(float(record["wait_until"])) if state == "waiting" else None,
         jobs=int(record.get("jobs", 0)),
         job_cap=job_cap_of(record, now_ms),
+    )
+
+
+def _audit_entry(entry_id: str, fields: Mapping[str, str]) -> AuditEntry:
+    # Another program may have written it: nothing in it is to format a terminal.
+    said = {name: printable(fields.get(name, "")) for name in ("actor", "source", "detail")}
+    return AuditEntry(
+        id=entry_id,
+        at=_moment(float(fields["at"])),
+        action=cast("AuditAction", fields["action"]),
+        site_id=int(fields["site"]) if fields.get("site") else None,
+        request_id=fields.get("request") or None,
+        **said,
     )
 
 

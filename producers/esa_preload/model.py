@@ -275,6 +275,7 @@ PACED_OPERATIONS = (
     "ListScheduledPreloadJobs",
     "ListScheduledPreloadExecutions",
     "DeleteScheduledPreloadJob",
+    "ListSites",
 )
 """The operations of ESA with a pace that all workers share."""
 

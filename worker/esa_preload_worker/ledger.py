@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CREATE_JOB = "CreateScheduledPreloadJob"
 CREATE_PLANS = "CreateScheduledPreloadExecutions"
+LIST_SITES = "ListSites"
 _RATE = (("esa_preload", "gate"), ("esa_preload_worker", "rate"))
 
 
@@ -49,11 +50,15 @@ PACE = _script("pace")
 REPORT = _script("report")
 RENEW = _script("renew")
 SWEEP = _script("sweep")
+NAMES = load_script("names", package="esa_preload_worker")
 VISIT = _script("visit", "jobs")
 VISITED = _script("visited", "jobs")
 
 PACK_URLS = 500
 """URLs of a pack: as many as one script may claim, end or put back in some milliseconds."""
+
+SITE_NAMES_TTL_MS = 86_400_000
+"""A fleet that has stopped forgets the names of the account's sites; one that cannot list them for some hours does not."""
 
 SWEEP_STEPS = 16
 """Steps of a sweep, while more is to be done: a thousand requests and four thousand URLs a second, in steps that hold nobody up."""
@@ -356,11 +361,16 @@ class WatchedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What one sweep repaired; ``mine`` is false when another worker has the turn. ``expired``: site → URLs."""
+    """
+    What one sweep repaired; ``mine`` is false when another worker has the turn. ``expired``: site → URLs.
+
+    ``lists_sites``: it is this worker's turn to list the account's sites.
+    """
 
     mine: bool
     sealed_requests: int = 0
     armed: int = 0
+    lists_sites: bool = False
     expired: Mapping[int, int] = field(default_factory=dict[int, int])
 
 
@@ -670,18 +680,25 @@ class WorkerLedger:
 
     async def sweep(self, worker: str, *, turn_ms: int) -> Swept:
         """Repair from the ledger alone what a crash, an outage or arq dropped, in some short steps; a turn lasts *turn_ms*."""
-        sealed, armed, expired = 0, 0, Counter[int]()
+        mine, sealed, armed, lists_sites, expired = True, 0, 0, False, Counter[int]()
         for _ in range(SWEEP_STEPS):
             reply: Reply = await run_script(self.redis, SWEEP, self.keys.prefix, (self._now, worker, turn_ms))
             if as_text(reply[0]) != "ok":
-                return Swept(mine=False, sealed_requests=sealed, armed=armed, expired=expired)
+                mine = False
+                break
             sealed += int(reply[2])
             armed += int(reply[3])
-            for site, urls in zip(reply[4::2], reply[5::2], strict=True):
+            lists_sites = lists_sites or int(reply[4]) == 1
+            for site, urls in zip(reply[5::2], reply[6::2], strict=True):
                 expired[int(site)] += int(urls)
             if not int(reply[1]):
                 break
-        return Swept(mine=True, sealed_requests=sealed, armed=armed, expired=expired)
+        return Swept(mine=mine, sealed_requests=sealed, armed=armed, lists_sites=lists_sites, expired=expired)
+
+    async def keep_site_names(self, ids: Mapping[str, int]) -> None:
+        """Keep the ids of the account's sites by their names, in the place of those from before, for a day."""
+        pairs = [part for pair in ids.items() for part in pair]
+        await run_script(self.redis, NAMES, self.keys.prefix, (self._now, SITE_NAMES_TTL_MS, *pairs))
 
     async def rates(self, operations: Sequence[str]) -> dict[str, OperationRate]:
         """Return the pace of each operation that has one yet."""

@@ -31,6 +31,7 @@ from esa_preload_worker.metrics import Metrics, Snapshot, site_figures
 from esa_preload_worker.ops import OpsServer
 from esa_preload_worker.oss import list_store
 from esa_preload_worker.pump import Pump
+from esa_preload_worker.site_names import SiteNames
 from esa_preload_worker.submit import OPERATIONS, Submitter
 from esa_preload_worker.watcher import Watcher
 
@@ -46,6 +47,8 @@ log = get_logger()
 RENEWALS_A_LEASE = 10 / 3
 SWEEP_S = 1.0
 SWEEP_TURN_MS = 3_000
+SITE_NAMES_S = 600.0
+"""Longest list of sites: by then somebody else's turn has come."""
 CREDENTIALS_S = 60.0
 FITNESS_S = 60.0
 STEP_S = 6.0
@@ -112,6 +115,7 @@ class Service:
         self.watcher = Watcher(
             ledger=self.ledger, esa=self._esa, settings=settings, metrics=self.metrics, lists=lists
         )
+        self.site_names = SiteNames(ledger=self.ledger, esa=self._esa, metrics=self.metrics)
         self._ops = OpsServer(
             metrics=self.metrics,
             health=self.health,
@@ -156,7 +160,7 @@ class Service:
         await self._stack.__aexit__(exc_type, exc, tb)
 
     async def run_loops(self) -> None:
-        """Renew leases, sweep, follow plans, and look at the credentials and the server, until cancelled."""
+        """Renew leases, sweep, follow plans, list the sites, and look at the credentials and the server, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(
                 self._every(lambda: self.leases.lease_s / RENEWALS_A_LEASE, self.renew, part="leases")
@@ -166,6 +170,7 @@ class Service:
             group.create_task(self._every(lambda: FITNESS_S, self._check_server))
             visit_s = STEP_S + 2 * self.settings.call_timeout
             group.create_task(self._every(lambda: self.watcher.pause_s, self.watcher.step, step_s=visit_s))
+            group.create_task(self._every(lambda: SWEEP_S, self.site_names.step, step_s=SITE_NAMES_S))
 
     async def refresh_snapshot(self) -> None:
         """Read from the ledger what the metrics show."""
@@ -277,6 +282,8 @@ class Service:
 
     async def _sweep(self) -> None:
         swept = await self.ledger.sweep(self.worker_id, turn_ms=SWEEP_TURN_MS)
+        if swept.lists_sites:
+            self.site_names.ask()
         for site_id, urls in swept.expired.items():
             self.metrics.urls_expired.labels(self.metrics.site_label(site_id)).inc(urls)
 

@@ -3,14 +3,14 @@
 -- ARGV: 2 request id, 3 site, 4 plan as the producer wrote it, 5 lane of that plan, 6 band (0 high, 1 normal, 2 low),
 --       7 ms until expiry or '', 8 source, 9 chunk number or '' for none, 10 its digest,
 --       11 number of chunks in all or '' when not known yet, 12 URLs that each entry stands for (1, but for a list in OSS),
---       13... urls (distinct, normalised, at most 1,000).
+--       13 'enqueued' or 'requeued', 14 actor, 15... urls (distinct, normalised, at most 1,000).
 -- Returns: {'ok', accepted, merged, duplicates, waiting until ms or 0, 1 if sealed} | {'conflict', what differs} | {'full', pending, bound}
 --        | {'lanes', bound} | {'owners', bound} | {'ended', how}.
 -- Repeating a chunk changes nothing and returns what it returned. O(urls), and the bytes of the owners of those that are pending.
 local request_id, site, plan, lane, band = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local expires_in, source, number, digest, total = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-local weight = tonumber(ARGV[12])
-local FIRST = 13
+local weight, action, actor = tonumber(ARGV[12]), ARGV[13], ARGV[14]
+local FIRST = 15
 
 -- Returns 1 once the request is sealed. Written again when it was: who waits for the disk waits for its own write only.
 local function seal(owner, key, sealed)
@@ -106,12 +106,13 @@ if count > 0 then
   if lane_is_new and not is_list(lane) and call('ZCARD', P .. 'lanes:' .. site) >= lanes then return { 'lanes', lanes } end
 end
 
-if not owner then
+local is_new = not owner
+if is_new then
   owner = string.format('%.0f', call('HINCRBY', P .. 'meta', 'requests', 1))
   key = P .. 'request:' .. owner
   call('SET', P .. 'request-id:' .. request_id, owner)
   call('HSET', key, 'v', VERSION, 'id', request_id, 'site', site, 'plan', plan, 'lane', lane, 'band', band,
-    'expires_in', expires_in, 'source', source, 'created_at', text(now))
+    'expires_in', expires_in, 'source', source, 'actor', actor, 'created_at', text(now))
   call('ZADD', P .. 'sites', 'NX', text(now), site)
   call('HSETNX', site_key, 'v', VERSION)
   if expires_in ~= '' then
@@ -189,6 +190,10 @@ end
 
 account(owner, { accepted = accepted, merged = merged, duplicates = duplicates, pending = accepted })
 local sealed = seal(owner, key, call('HGET', key, 'sealed'))
+if is_new then
+  local detail = is_list(lane) and 'a list in OSS' or sealed == 1 and string.format('URLs: %d', accepted) or 'URLs in chunks'
+  note_change(action, actor, { source = source, site = site, request = request_id, detail = detail })
+end
 
 if count > 0 then
   rearm_lane(site, lane, false)

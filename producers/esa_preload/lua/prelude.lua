@@ -25,12 +25,16 @@
 --   agenda              zset    site -> ms of the next look at one of its jobs; short zset sites that hold most of the jobs they may
 --   lone:<s>            hash    url that ESA refused by itself -> ms of the first time
 --   failures:<s>        stream  urls that ended as refused, unknown or expired
+--   audit               stream  who enqueued, cancelled, paused, resumed and changed limits (audit.lua)
+--   traffic:<t>         hash    calls of all workers, and URLs submitted, in the ten seconds from t on
+--   site-ids            hash    name of a site of the account -> its id; site-names hash id -> name
 --   queue               zset    arq's queue of wake-ups (and arq:job:<id>)
 local P = KEYS[1]
 local call = redis.call
 local VERSION = 1
 local RATE_VERSION = 2 -- of rate:<op>; records of the pace before it have none, and are begun afresh
 local INF = math.huge
+local BUCKET_MS = 10000 -- of traffic:<t>
 
 local now
 if ARGV[1] == '' then
@@ -88,6 +92,10 @@ local function set_due(key, member, due, served)
   end
   call('ZADD', key, text(score), member)
   return score
+end
+
+local function traffic_key(at)
+  return P .. 'traffic:' .. string.format('%.0f', math.floor(at / BUCKET_MS) * BUCKET_MS / 1000)
 end
 
 local function parse_value(value)

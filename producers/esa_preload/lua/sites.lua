@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Read totals and state of some sites at one instant, the first seen first. ARGV: 2 sites to leave out, 3 most sites to read.
 -- Returns JSON: {now, account {blocked_code, blocked_hint, blocked_until}, sites [[site, jobs of ours that ESA holds, when its oldest pending
--- URL was accepted or null, its record, with how many URLs are in its lanes]...]}, moments as ms. O(sites read and their lanes).
+-- URL was accepted or null, its record, with how many URLs are in its lanes, and its name]...]}, moments as ms. O(sites read and their lanes).
 local FIELDS = { 'accepted', 'merged', 'submitted', 'refused', 'expired', 'cancelled', 'unknown', 'pending', 'in_flight', 'batches', 'paused',
   'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'job_cap', 'job_cap_until' }
 local BLOCK = { 'blocked_code', 'blocked_hint', 'blocked_until' }
@@ -13,7 +13,9 @@ local function read(key, fields)
 end
 
 local first, sites = tonumber(ARGV[2]), {}
-for _, site in ipairs(call('ZRANGE', P .. 'sites', first, first + tonumber(ARGV[3]) - 1)) do
+local ids = call('ZRANGE', P .. 'sites', first, first + tonumber(ARGV[3]) - 1)
+local names = #ids > 0 and call('HMGET', P .. 'site-names', unpack(ids))
+for i, site in ipairs(ids) do
   local oldest, in_lanes = INF, 0
   for _, lane in ipairs(call('ZRANGE', P .. 'lanes:' .. site, 0, -1)) do
     local id = site .. ':' .. lane
@@ -22,7 +24,7 @@ for _, site in ipairs(call('ZRANGE', P .. 'sites', first, first + tonumber(ARGV[
     in_lanes = in_lanes + call('HLEN', P .. 'urls:' .. id) * tonumber(found[2] or 1)
   end
   local record = read(P .. 'site:' .. site, FIELDS)
-  record.in_lanes = string.format('%d', in_lanes)
+  record.in_lanes, record.name = string.format('%d', in_lanes), names[i] or nil
   sites[#sites + 1] = { site, call('ZCARD', P .. 'jobs:' .. site), oldest < INF and math.floor(oldest) or cjson.null, record }
 end
 return cjson.encode({ now = math.floor(now), account = read(P .. 'meta', BLOCK), sites = sites })

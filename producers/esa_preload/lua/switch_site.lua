@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Pause a site, or let it go on: by hand, whatever held it. ARGV: 2 site or '' for the account, 3 'pause' or 'resume',
---   4 why (pause), or '' when nobody said: the reason of a site that is paused already is kept.
+--   4 why (pause), or '' when nobody said: the reason of a site that is paused already is kept,
+--   5 actor.
 -- Returns: {'ok', 1 when something changed, 1 when the account is blocked} | {'unknown'} for a site that was never seen. Idempotent.
 -- O(lanes + batches in flight): what waits for a probe of this site is due at once.
-local site, what, why = ARGV[2], ARGV[3], ARGV[4]
+local site, what, why, actor = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local BLOCK = { 'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'strikes' }
 
 local function release_batches()
@@ -16,20 +17,29 @@ end
 
 if site == '' then
   if what == 'pause' then return { 'unknown' } end
+  local code = call('HGET', P .. 'meta', 'blocked_code')
   local changed = call('HDEL', P .. 'meta', 'blocked_until', 'blocked_code', 'blocked_hint')
+  if changed > 0 then note_change('resumed', actor, { detail = code }) end
   release_batches()
   return { 'ok', math.min(changed, 1), 0 }
 end
 
 local key = P .. 'site:' .. site
 if call('EXISTS', key) == 0 then return { 'unknown' } end
-local changed
+local held, changed = call('HMGET', key, 'paused', 'blocked_code', 'wait_reason'), nil
 if what == 'pause' then
-  changed = call('HSETNX', key, 'paused', why == '' and 'by an operator' or why)
-  if why ~= '' then call('HSET', key, 'paused', why) end
+  local reason = why ~= '' and why or held[1] or 'by an operator'
+  changed = held[1] and 0 or 1
+  if reason ~= held[1] then
+    call('HSET', key, 'paused', reason)
+    note_change('paused', actor, { site = site, detail = reason })
+  end
 else
   changed = call('HDEL', key, 'paused', unpack(BLOCK))
-  call('HDEL', key, 'quota_batch') -- it may have been raised
+  local had_quota = call('HDEL', key, 'quota_batch') -- it may have been raised
+  if changed + had_quota > 0 then
+    note_change('resumed', actor, { site = site, detail = held[1] or held[2] or held[3] })
+  end
   release_batches()
 end
 local due = rearm_site(site, false)

@@ -88,7 +88,7 @@ async def test_what_can_not_be_set_is_refused(slow: LedgerDriver) -> None:
     with pytest.raises(InvalidRequestError, match=r"0\.1 to 50"):
         await client.set_limit(CREATE_JOB, 51)
     with pytest.raises(InvalidRequestError, match="no operation"):
-        await client.set_limit("ListSites", 1)
+        await client.set_limit("GetScheduledPreloadJob", 1)
     for rate in (float("nan"), float("inf"), 0, -1, True, "3", 10**400):
         with pytest.raises(InvalidRequestError, match="above 0"):
             await client.set_limit(CREATE_JOB, cast("Any", rate))
@@ -98,7 +98,7 @@ async def test_what_can_not_be_set_is_refused(slow: LedgerDriver) -> None:
             await refused
 
 
-@pytest.mark.parametrize("wrong", [(CREATE_PLANS, 51), ("ListSites", 1), (CREATE_PLANS, 0)])
+@pytest.mark.parametrize("wrong", [(CREATE_PLANS, 51), ("GetScheduledPreloadJob", 1), (CREATE_PLANS, 0)])
 async def test_all_is_changed_or_nothing(slow: LedgerDriver, wrong: tuple[str, float]) -> None:
     """One rate or name that cannot be takes the others along: nothing is set, and nothing learnt is forgotten."""
     client = PreloadClient(slow.redis, namespace="t")

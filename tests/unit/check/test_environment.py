@@ -220,7 +220,16 @@ def test_settings_in_force_that_differ_are_named() -> None:
     ("failure", "state", "word"),
     [
         (None, "ok", "answered ListSites"),
-        (BlockedError("m", scope="account", code="Forbidden.RAM", hint="grant it"), "fail", "Forbidden.RAM"),
+        (
+            BlockedError("m", scope="account", code="SignatureDoesNotMatch", hint="h"),
+            "fail",
+            "refuses the call",
+        ),
+        (
+            BlockedError("m", scope="account", code="Forbidden.RAM", hint="grant it"),
+            "warn",
+            "denies ListSites",
+        ),
         (ThrottledError("m", code="TooManyRequests"), "warn", "throttles"),
         (NotSentError("m", code="not_sent.dns"), "fail", "cannot be reached"),
         (UncertainError("m", code="uncertain.timeout"), "fail", "no usable reply"),

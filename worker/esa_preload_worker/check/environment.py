@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from esa_preload_worker.block_reasons import block_reason
 from esa_preload_worker.check.model import Outcome, State
 from esa_preload_worker.esa import BlockedError, EsaError, NotSentError, ThrottledError, UncertainError
 
@@ -328,6 +329,13 @@ def judge_endpoint(facts: EndpointFacts, *, endpoint_url: str) -> Outcome:
         return Outcome(name="endpoint", state="ok", sentence=f"{endpoint_url} answered ListSites in {took}")
     said = f"{failure} ({failure.code})"
     match failure:
+        case BlockedError() if block_reason(failure.code) == "permission":
+            return Outcome(
+                name="endpoint",
+                state="warn",
+                sentence=f"{endpoint_url} answers, but denies ListSites: {said}",
+                hint="grant esa:ListSites; without it sites are known by their ids only, and whether other calls are allowed was not asked",
+            )
         case BlockedError():
             sentence, hint = f"ESA refuses the call: {said}", failure.hint
         case ThrottledError():

@@ -250,16 +250,22 @@ class EsaClient:
         """
         await self._caller.call(wire.delete_plan(plan_id), replies.parse_deleted)
 
-    async def list_sites(self, *, name: str = "") -> tuple[Site, ...]:
+    async def list_sites(
+        self, *, name: str = "", turn: PageTurn = contextlib.nullcontext
+    ) -> tuple[Site, ...]:
         """
         Read all sites of the account, or the one whose name is *name*; in ESA's order, 10,000 at most.
+
+        Args:
+            turn: each page is read inside one of these; what it raises ends the reading.
 
         Source: ListSites, 2024-09-10.
         """
         sites: list[Site] = []
         for page in range(1, SITE_PAGES_MAX + 1):
             request = wire.list_sites(name=name, page=page, page_size=SITE_PAGE_SIZE)
-            found = await self._caller.call(request, replies.parse_site_page)
+            async with turn():
+                found = await self._caller.call(request, replies.parse_site_page)
             sites += found.sites
             if not found.sites or len(sites) >= found.total:
                 break

@@ -27,6 +27,14 @@ local SLUMP_CALLS, SLUMP_MS = 4, 600000 -- after so many accepted calls the way 
 local DUE = -1
 local ENDPOINT_MS, ENDPOINT_MOST_MS = 1000, 10000 -- one call finds out whether it answers again, and everything waits for it
 
+local TRAFFIC_TTL_MS = 7200000
+
+-- Count what all workers do, for people to look at: 'passed' and 'throttled' calls, and 'urls' submitted. One command.
+local function count_traffic(field, by)
+  local key = traffic_key(now)
+  if call('HINCRBY', key, field, by) == by then call('PEXPIRE', key, TRAFFIC_TTL_MS) end
+end
+
 local function save(op, s)
   if s.fixed > 0 then s.rate = s.fixed end
   local stored, changed = s.stored, {}
@@ -238,6 +246,7 @@ end
 -- rate) | 'not_sent' (the endpoint could not be reached) | 'unknown' (no answer, or the call was not made after all).
 -- Returns until when to wait for it, or 0. Whoever reports arms the next wake-up: a probe's outcome opens the gate.
 local function report(op, sent, outcome, hint)
+  if outcome ~= 'not_sent' then count_traffic(outcome == 'throttled' and 'throttled' or 'passed', 1) end
   local s = rate_of(op)
   if not s.is_newer then
     if outcome == 'ok' then

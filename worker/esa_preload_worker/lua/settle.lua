@@ -305,6 +305,7 @@ local function end_pack()
 end
 
 local function tell(...)
+  if totals.submitted then count_traffic('urls', totals.submitted) end
   local out = { 'ok', ... }
   for verdict, n in pairs(totals) do
     out[#out + 1] = verdict

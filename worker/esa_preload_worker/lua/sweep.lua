@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Repair what a crash, an outage or arq dropped; one worker at a time. ARGV: 2 worker id, 3 ms the turn lasts.
--- Returns: {'ok', 1 when more is to be done at once or 0, requests left open for too long and sealed, wake-ups armed, site, urls expired
---   since the last one, site, urls ...} | {'not mine'}.
+-- Returns: {'ok', 1 when more is to be done at once or 0, requests left open for too long and sealed, wake-ups armed, 1 when this worker
+--   is to list the account's sites now or 0, site, urls expired since the last sweep, site, urls ...} | {'not mine'}.
 -- Needs nothing but the ledger. At most so many a call: some 8 ms in all.
 local REQUESTS = 64 -- of each kind: about 40 us each
 local LANES = 32    -- with URLs that nobody wants any more, or whose window has passed: about 50 us each
@@ -101,5 +101,14 @@ repeat
   end
 until cursor == '0' or #expired >= 2 * SITES
 
+-- By one worker every ten minutes; within one when somebody asked for a name that is not known.
+local LISTED_MS, WANTED_MS = 600000, 60000
+local names = call('HMGET', P .. 'meta', 'names_turn', 'names_wanted')
+local lists = now - tonumber(names[1] or 0) >= (names[2] and WANTED_MS or LISTED_MS)
+if lists then
+  call('HSET', P .. 'meta', 'names_turn', text(now))
+  call('HDEL', P .. 'meta', 'names_wanted')
+end
+
 local more = #over == REQUESTS or #left_open == REQUESTS or #lanes == LANES or look_at_most <= 0 or cursor ~= '0'
-return { 'ok', more and 1 or 0, sealed, armed, unpack(expired) }
+return { 'ok', more and 1 or 0, sealed, armed, lists and 1 or 0, unpack(expired) }
