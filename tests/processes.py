@@ -48,7 +48,7 @@ def environment(**variables: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ESA_PRELOAD_", "ALIBABA_CLOUD_"))
+        if not name.startswith(("ESA_PRELOAD_", "ALIBABA_CLOUD_", "OTEL_"))
         and name.lower() not in ("http_proxy", "https_proxy")
     }
     return {**kept, "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", **variables}

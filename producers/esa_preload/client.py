@@ -61,6 +61,7 @@ from esa_preload.model import (
     parse_site_id,
 )
 from esa_preload.site_names import parse_site_name
+from esa_preload.tracing import enqueue_span
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
@@ -204,11 +205,13 @@ class PreloadClient:
     async def _enqueue(
         self, header: Header, urls: Urls, *, durable: bool = False, progress: Progress | None = None
     ) -> Receipt:
-        with _telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
-            chunker = Chunker(url_max_chars=await self._longest_url())
-        tally = _Tally(header, chunker, progress)
-        with _telling(tally.receipt):
-            await self._send(header, chunker, urls, tally, durable=durable)
+        with enqueue_span(site_id=header.site_id, request_id=header.request_id) as span:
+            with _telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
+                chunker = Chunker(url_max_chars=await self._longest_url())
+            tally = _Tally(header, chunker, progress)
+            with _telling(tally.receipt):
+                await self._send(replace(header, trace=span.trace), chunker, urls, tally, durable=durable)
+            span.tell(tally.receipt())
         return tally.receipt()
 
     async def _send(
@@ -268,7 +271,11 @@ class PreloadClient:
         header = self._header(site_id, plan, priority, expires_in, request_id, source)
         header = replace(header, lane=f"{LIST_LANE}{header.request_id}:{header.lane}")
         receipt = Receipt(request_id=header.request_id, site_id=header.site_id)
-        with _telling(lambda: receipt):
+        with (
+            enqueue_span(site_id=header.site_id, request_id=header.request_id) as span,
+            _telling(lambda: receipt),
+        ):
+            header = replace(header, trace=span.trace)
             try:
                 url = normalise(oss_url, url_max_chars=await self._longest_url())
             except UrlRejectedError as exc:
@@ -280,6 +287,7 @@ class PreloadClient:
                 header, [url], number=0, digest=digest, total=1, weight=weight, durable=durable
             )
             receipt = replace(receipt, accepted=accepted.accepted, waiting_until=accepted.waiting_until)
+            span.tell(receipt)
             _require_whole(header.request_id, accepted)
         return receipt
 

@@ -91,7 +91,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """
-    What every chunk of a request repeats: ``lane`` counts only when the request is new. ``expires_in_ms`` 0: never.
+    What every chunk of a request repeats: ``lane`` and ``trace`` count only when the request is new. ``expires_in_ms`` 0: never.
 
     ``action`` is what the audit calls it.
     """
@@ -104,6 +104,7 @@ class Header:
     expires_in_ms: int = 0
     source: str = ""
     action: Literal["enqueued", "requeued"] = "enqueued"
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +256,7 @@ class Ledger:
             weight,
             header.action,
             self.actor,
+            header.trace,
             *urls,
         )
 

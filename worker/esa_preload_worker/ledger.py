@@ -63,6 +63,9 @@ SITE_NAMES_TTL_MS = 86_400_000
 SWEEP_STEPS = 16
 """Steps of a sweep, while more is to be done: a thousand requests and four thousand URLs a second, in steps that hold nobody up."""
 
+TRACES_MAX = 32
+"""Requests of a batch whose trace contexts are read; one of 100 URLs seldom has more."""
+
 DISK_TIMEOUT_MS = 3_000
 """A server that needs longer to write is in trouble: its claims wait for their lease."""
 
@@ -108,6 +111,7 @@ class Batch:
         job: what Create answered, as it was stored; empty before.
         is_part: whether it is a part of a split batch.
         bulk: of a batch whose URLs are in packs, and not here.
+        traces: trace contexts of requests that wait for it, where they are wanted.
     """
 
     batch_id: str
@@ -124,6 +128,7 @@ class Batch:
     job: Mapping[str, Any]
     urls: tuple[str, ...]
     bulk: Bulk | None = None
+    traces: tuple[str, ...] = ()
 
     @property
     def url_count(self) -> int:
@@ -395,6 +400,7 @@ class WorkerLedger:
         waits_for_disk: a claim counts only once the server's append-only file has it, where the server can tell (WAITAOF):
             else a crash of Redis could forget a batch that ESA has.
         bulk_min_urls: as many URLs a lane must hold to become bulk batches; 0: nobody here can carry one.
+        reads_traces: the trace contexts of requests are wanted with their batches.
     """
 
     def __init__(
@@ -405,11 +411,13 @@ class WorkerLedger:
         now_ms: int | None = None,
         waits_for_disk: bool = False,
         bulk_min_urls: int = 0,
+        reads_traces: bool = False,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.now_ms = now_ms
         self.bulk_min_urls = bulk_min_urls
+        self._traces_max = TRACES_MAX if reads_traces else 0
         self._waits_for_disk = waits_for_disk
         self._are_loaded = False
 
@@ -512,7 +520,7 @@ class WorkerLedger:
         return cast("list[Reply]", replies)
 
     def _take_arguments(self, token: str, pump: str, new_batch_id: str) -> tuple[Argument, ...]:
-        return (self._now, token, pump, new_batch_id, self.bulk_min_urls)
+        return (self._now, token, pump, new_batch_id, self.bulk_min_urls, self._traces_max)
 
     def _settle_arguments(
         self, batch: Batch, settlement: Settlement, children: Sequence[str], roll: float
@@ -742,7 +750,7 @@ def _taken(reply: Reply, token: str) -> Batch | Wait | None:
     if kind == "wait":
         return Wait(ms=int(reply[1]), stay=int(reply[2]) == 1, reason=as_text(reply[3]))
     now, batch_id, state, site, lane, attempt, first_sent, sent, oldest, root, job = map(as_text, reply[1:12])
-    is_bulk, lines, exempted, most = map(as_text, reply[12:16])
+    is_bulk, lines, exempted, most, traces = map(as_text, reply[12:17])
     return Batch(
         batch_id=batch_id,
         token=token,
@@ -756,10 +764,11 @@ def _taken(reply: Reply, token: str) -> Batch | Wait | None:
         oldest_ms=int(float(oldest)),
         is_part=root != "",
         job=cast("Mapping[str, Any]", json.loads(job)) if job else {},
-        urls=tuple(map(as_text, reply[16:])),
+        urls=tuple(map(as_text, reply[17:])),
         bulk=Bulk(lines=int(lines), exempted=int(exempted), most=int(most) if most else None)
         if is_bulk == "1"
         else None,
+        traces=tuple(traces.splitlines()),
     )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from esa_preload_worker.leases import Leases
     from esa_preload_worker.ledger import WorkerLedger
     from esa_preload_worker.metrics import Metrics
-    from esa_preload_worker.submit import Submitter
+    from esa_preload_worker.submit import Submits
 
 log = get_logger()
 
@@ -47,7 +47,7 @@ class Pump:
         self,
         *,
         ledger: WorkerLedger,
-        submitter: Submitter,
+        submitter: Submits,
         leases: Leases,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,

@@ -20,6 +20,7 @@ from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
 from esa_preload.ledger import Ledger, redis_errors, site_state
 from esa_preload.logs import get_logger
+from esa_preload.otel import start_tracing, wants_traces
 from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.check.environment import fingerprint_of, judge_server
 from esa_preload_worker.check.probe import server_facts
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from esa_preload_worker.health import Part
     from esa_preload_worker.settings import Settings
+    from esa_preload_worker.submit import Submits
 
 log = get_logger()
 
@@ -82,6 +84,13 @@ class Service:
         self.health = Health()
         self.metrics = Metrics(version=self.version, max_sites=settings.metrics_max_sites)
         self.leases = Leases(settings.lease)
+        self._end_tracing = start_tracing("esa-preload-worker", os.environ)
+        self._is_traced = wants_traces(os.environ)
+        observe: Callable[[str, str, float], None] = self.metrics.observe_call
+        if self._is_traced:
+            from esa_preload_worker.tracing import traced  # noqa: PLC0415 - an extra
+
+            observe = traced(observe)
         keys = Keys(settings.namespace)
         self._redis = connect(settings.redis_url.get_secret_value())
         self.ledger = WorkerLedger(
@@ -89,6 +98,7 @@ class Service:
             keys,
             waits_for_disk=settings.wait_aof,
             bulk_min_urls=settings.oss_min_urls if settings.oss_bucket else 0,
+            reads_traces=self._is_traced,
         )
         self._reader = Ledger(self._redis, keys)
         self._credentials = credentials or credentials_from_env(os.environ)
@@ -97,7 +107,7 @@ class Service:
                 settings.endpoint_url,
                 self._credentials,
                 settings.call_timeout,
-                self.metrics.observe_call,
+                observe,
                 allow_insecure_endpoint=settings.allow_insecure_endpoint,
             )
             self._store = list_store(settings, self._credentials)
@@ -106,9 +116,7 @@ class Service:
         lists = ListKeeper(settings, self._store)
         self.pump = Pump(
             ledger=self.ledger,
-            submitter=Submitter(
-                ledger=self.ledger, esa=self._esa, leases=self.leases, settings=settings, lists=lists
-            ),
+            submitter=self._submitter(lists),
             leases=self.leases,
             metrics=self.metrics,
         )
@@ -134,6 +142,7 @@ class Service:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._end_tracing)
             stack.push_async_callback(self._redis.aclose)
             with redis_errors():
                 await self._claim_namespace()
@@ -207,6 +216,16 @@ class Service:
             stuck.append(f"{site_id} ({state}: {reason})")
         # While a probe of a blocked account is under way, the record looks as it does before the probe.
         return None if self.pump.is_at_work else stuck
+
+    def _submitter(self, lists: ListKeeper) -> Submits:
+        submitter = Submitter(
+            ledger=self.ledger, esa=self._esa, leases=self.leases, settings=self.settings, lists=lists
+        )
+        if not self._is_traced:
+            return submitter
+        from esa_preload_worker.tracing import TracedSubmitter  # noqa: PLC0415 - an extra
+
+        return TracedSubmitter(submitter)
 
     async def _claim_namespace(self) -> None:
         fingerprint = fingerprint_of(self.settings.endpoint_url)

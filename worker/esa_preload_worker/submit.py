@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from esa_preload_worker.ledger import Batch, WorkerLedger
     from esa_preload_worker.settings import Settings
 
+    class Submits(Protocol):
+        """Carries a batch as far as it goes now."""
+
+        async def submit(self, batch: Batch) -> Submission: ...
+
     class Esa(Protocol):
         """What submitting needs of ESA; each method raises ``EsaError`` of the class that says what to do next."""
 

@@ -1,15 +1,16 @@
 #!lua flags=allow-oom
 -- Hand out the next thing to do: a batch whose lease ran out, or a new batch of the next due lane, or how long to wait.
 -- ARGV: 2 token of this claim, 3 id of the pump that asks, 4 id for a new batch, 5 URLs that a lane must hold for a bulk batch, or 0 where
---       there is no bucket to put one into.
+--       there is no bucket to put one into, 6 of how many requests at most the trace contexts are told.
 -- Returns: {'batch', now, id, state, site, lane, attempt, first sent ms, sent ms, oldest ms, root or '', job or '', is_bulk 0 or 1, lines of
---           its list, exceptions among those that have ended, URLs that a bulk batch of the site may have or '', url...}
+--           its list, exceptions among those that have ended, URLs that a bulk batch of the site may have or '', trace contexts a line each,
+--           url...}
 --        | {'wait', ms, 1 to stay and ask again or 0 to leave, reason} | {'idle'}.
 -- States: 'sent' (call Create now), 'uncertain' (look the name up), 'created' (a plan is missing); of a bulk batch also 'gathering' (gather.lua;
 -- new ones come without URLs, and without the token of a call) and 'returning' (its packs go back to their lane).
 -- Whoever is told to leave is woken by the queue. O(batch); URLs that nobody wants any more are dropped on the way, a bounded
 -- number a call.
-local token, pump, new_id, bulk_least = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local token, pump, new_id, bulk_least, traces_most = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local STAY_MS = 250      -- nothing sleeps in an arq slot for longer
 local WAITERS = 2        -- enough to take the next token at once, few enough not to crowd Redis
 local PROBE_STAY_MS = 2000 -- so long a probe's outcome is waited for here: it opens the gate at any time
@@ -40,11 +41,22 @@ local function bulk_limit(site)
   return tonumber(learnt[2] or 0) > now and tonumber(learnt[1]) or nil
 end
 
+-- The trace contexts of those who wait for a batch.
+local function traces_of(owners)
+  local traces, looked = {}, 0
+  for owner in string.gmatch(owners, '(%d+):') do
+    if looked >= traces_most then break end
+    looked = looked + 1
+    traces[#traces + 1] = call('HGET', P .. 'request:' .. owner, 'trace') or nil
+  end
+  return table.concat(traces, '\n')
+end
+
 local function reply(id, urls)
   local b = call('HMGET', P .. 'batch:' .. id, 'state', 'site', 'lane', 'attempt', 'first_sent_at', 'sent_at',
-    'oldest_at', 'root', 'job', 'bytes', 'lines', 'exempted')
+    'oldest_at', 'root', 'job', 'bytes', 'lines', 'exempted', 'owners')
   local out = { 'batch', text(now), id, b[1], b[2], b[3], b[4], b[5] or '0', b[6] or '0', b[7], b[8] or '', b[9] or '', b[10] and 1 or 0,
-    b[11] or '0', b[12] or '0', b[10] and bulk_limit(b[2]) or '' }
+    b[11] or '0', b[12] or '0', b[10] and bulk_limit(b[2]) or '', traces_of(b[13]) }
   for i = 1, #urls do out[#out + 1] = urls[i] end
   return out
 end
