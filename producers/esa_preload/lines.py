@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 LINE_MAX_BYTES: Final = 65_536
 """More of a line is skipped unread; no URL rule would let it through."""
 
-_BLOCK_BYTES: Final = 65_536  # at most LINE_MAX_BYTES: then only the first line of a block can be too long
+BLOCK_BYTES: Final = 65_536  # at most LINE_MAX_BYTES: then only the first line of a block can be too long
 _BLANKS: Final = " \t\r\ufeff"  # a byte order mark stands inside a list when files were joined by `cat`
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+GZIP_MAGIC: Final = b"\x1f\x8b"
 _FOREIGN_MARKS: Final = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -63,22 +63,62 @@ def read_lines(source: bytes | ByteStream) -> Iterator[str]:
 
 
 def _read_lines(stream: ByteStream) -> Iterator[str]:
-    rest = b""
-    is_skipping = False
-    for new in _read_text(stream):
-        block = new
-        if is_skipping:
+    splitter = LineSplitter()
+    for block in _read_text(stream):
+        yield from splitter.feed(block)
+    yield from splitter.end()
+
+
+class LineSplitter:
+    """
+    Cut a list into its lines as its bytes come in, for those who cannot read from a stream: see :func:`read_lines`.
+
+    The bytes are those of the list itself, not gzip, in blocks of ``BLOCK_BYTES`` at most.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._is_known = False
+        self._is_skipping = False
+
+    def feed(self, block: bytes) -> Iterator[str]:
+        """
+        Yield the lines that end in *block*.
+
+        Raises:
+            InvalidRequestError: the list is UTF-16 or UTF-32.
+        """
+        if not self._is_known:
+            block, self._rest = self._rest + block, b""
+            if len(block) < 4 and b"\n" not in block:
+                self._rest = block
+                return
+            self._know(block)
+        if self._is_skipping:
             _, ended, block = block.partition(b"\n")
             if not ended:
-                continue
-            is_skipping = False
-        lines, ended, rest = (rest + block).rpartition(b"\n")
+                return
+            self._is_skipping = False
+        lines, ended, self._rest = (self._rest + block).rpartition(b"\n")
         if ended:
             yield from _split(lines)
-        if len(rest) > LINE_MAX_BYTES:
-            yield from _keep_start(rest)
-            rest, is_skipping = b"", True
-    yield from _split(rest)
+        if len(self._rest) > LINE_MAX_BYTES:
+            start, self._rest, self._is_skipping = self._rest, b"", True
+            yield from _keep_start(start)
+
+    def end(self) -> Iterator[str]:
+        """Yield the last line, if nothing ended it."""
+        rest, self._rest = self._rest, b""
+        self._know(rest)
+        yield from _split(rest)
+
+    def _know(self, head: bytes) -> None:
+        if self._is_known:
+            return
+        self._is_known = True
+        for mark, encoding in _FOREIGN_MARKS:
+            if head.startswith(mark):
+                raise InvalidRequestError(f"the list is {encoding}; save it as UTF-8")
 
 
 def _split(lines: bytes) -> Iterator[str]:
@@ -102,17 +142,14 @@ def _keep_start(line: bytes) -> Iterator[str]:
 
 
 def _read_text(stream: ByteStream) -> Iterator[bytes]:
-    """Yield the blocks of the list itself: unpacked, and known not to be in another encoding."""
+    """Yield the blocks of the list itself, unpacked."""
     blocks = _read_blocks(stream)
     head = _read_head(blocks)
-    if head.startswith(_GZIP_MAGIC):
-        blocks = _unpack(head, blocks)
-        head = _read_head(blocks)
-    for mark, encoding in _FOREIGN_MARKS:
-        if head.startswith(mark):
-            raise InvalidRequestError(f"the list is {encoding}; save it as UTF-8")
-    yield head
-    yield from blocks
+    if head.startswith(GZIP_MAGIC):
+        yield from _unpack(head, blocks)
+    else:
+        yield head
+        yield from blocks
 
 
 def _read_head(blocks: Iterator[bytes]) -> bytes:
@@ -128,7 +165,7 @@ def _read_blocks(stream: ByteStream) -> Iterator[bytes]:
     # read1 hands on what a pipe holds; read would wait until a whole block has come.
     read = getattr(stream, "read1", stream.read)
     while True:
-        block = cast("object", read(_BLOCK_BYTES))
+        block = cast("object", read(BLOCK_BYTES))
         if block is None:
             raise InvalidRequestError(
                 "the list is read from a stream that does not wait for data: make it blocking"

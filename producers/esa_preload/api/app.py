@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
@@ -9,17 +10,19 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from esa_preload.api import routes_sites
+from esa_preload.api import routes_account, routes_preloads, routes_sites
+from esa_preload.api.bodies import Streams
 from esa_preload.api.context import Context
 from esa_preload.api.metrics import Metrics
+from esa_preload.api.openapi import describe
 from esa_preload.api.problems import MEDIA_TYPE, Problem, ProblemError, field_errors, problem_of
 from esa_preload.api.watch import Watch
 from esa_preload.errors import EsaPreloadError
 
 if TYPE_CHECKING:
+    from esa_preload.api.context import SharedPreloads
     from esa_preload.api.settings import Settings
     from esa_preload.api.tokens import Tokens
-    from esa_preload.interface import Preloads
 
 DESCRIPTION = """
 Enqueue URLs for Alibaba Cloud ESA to preload, and follow them.
@@ -30,7 +33,11 @@ those of ESA are far below.
 
 
 def create_app(
-    client: Preloads, *, settings: Settings, tokens: Tokens | None = None, metrics: Metrics | None = None
+    client: SharedPreloads,
+    *,
+    settings: Settings,
+    tokens: Tokens | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """
     Return the HTTP API over *client*, which stays the caller's to close.
@@ -47,8 +54,16 @@ def create_app(
         openapi_url="/openapi.json",
     )
     metrics = metrics or Metrics(version=app.version)
-    app.state.context = Context(client=client, tokens=tokens, settings=settings, metrics=metrics)
-    app.include_router(routes_sites.router)
+    app.state.context = Context(
+        client=client,
+        tokens=tokens,
+        settings=settings,
+        metrics=metrics,
+        streams=Streams(settings.http_max_streams),
+    )
+    for routes in (routes_preloads, routes_sites, routes_account):
+        app.include_router(routes.router)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign] # as FastAPI's documentation has it
     app.add_exception_handler(EsaPreloadError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+if TYPE_CHECKING:
+    from esa_preload.model import Receipt
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # it would be a second series for each
 
@@ -41,6 +44,12 @@ class Metrics:
         self.redis_up = Gauge("esa_preload_redis_up", "1 while Redis answers.", registry=r)
         build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
         build.labels(version).set(1)
+
+    def count(self, receipt: Receipt) -> None:
+        """Count the URLs of one enqueue."""
+        figures = (receipt.accepted, receipt.merged, receipt.duplicates, receipt.rejected_count)
+        for outcome, urls in zip(OUTCOMES, figures, strict=True):
+            self.urls.labels(outcome).inc(urls)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -49,6 +49,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         status=415, title="The body is of a type or encoding that is not read here"
     ),
     "invalid": Kind(status=422, title="The request is wrong"),
+    "nothing-accepted": Kind(status=422, title="No URL was accepted"),
     "queue-full": Kind(status=429, title="The queue of the site is full", retry_after_s=30),
     "internal": Kind(status=500, title="An error of the server's own"),
     "busy": Kind(status=503, title="Too many bodies are being read", retry_after_s=1),

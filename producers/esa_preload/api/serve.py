@@ -25,8 +25,8 @@ from esa_preload.stopping import Stop, loop_factory
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from esa_preload.api.context import SharedPreloads
     from esa_preload.api.settings import Settings
-    from esa_preload.interface import Preloads
 
 log = get_logger()
 
@@ -65,7 +65,7 @@ async def _live(
 ) -> None:
     redis_url = settings.redis_url.get_secret_value()
     async with PreloadClient(redis_url, namespace=settings.namespace) as redis_client:
-        client = cast("Preloads", redis_client)
+        client = cast("SharedPreloads", redis_client)
         metrics = Metrics(version=version("esa-preload"))
         ops = Ops(client=client, metrics=metrics)
         app = create_app(client, settings=settings, tokens=tokens, metrics=metrics)
