@@ -6,6 +6,7 @@ LOCKS  := deploy/requirements
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 URLS   ?=
 REDIS  ?=
+AS     ?=
 WEB    := deploy/web
 VENDOR := producers/esa_preload/api/console/static/vendor
 # What runs in production: no server that is embedded, and nothing that a test needs.
@@ -57,9 +58,9 @@ $(VENDOR)/htmx.min.js: $(VENV)/.dev $(WEB)/package-lock.json
 	cp $(WEB)/node_modules/uplot/LICENSE $(VENDOR)/uPlot.LICENSE
 	@touch $@
 
-redis: $(VENV)/.dev  ## The integration tests on a server of yours, REDIS=URL: they EMPTY it
+redis: $(VENV)/.dev  ## The integration tests on a server of yours, REDIS=URL: they EMPTY it (AS=esa-operator+esa-worker: as these users)
 	@test -n "$(REDIS)" || { echo "make redis REDIS=redis://HOST:PORT: say which server the tests may empty (FLUSHALL)"; exit 2; }
-	ESA_PRELOAD_TEST_REDIS=$(REDIS) $(BIN)/pytest -n 0 -m "not slow" tests/integration
+	ESA_PRELOAD_TEST_REDIS=$(REDIS) REDIS_TEST_USER=$(AS) $(BIN)/pytest -n 0 -m "not slow" tests/integration
 
 test-all: test  ## `make test`, then what is slower
 	$(BIN)/pytest -n 2 -m slow

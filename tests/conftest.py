@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import acl
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.scripts import as_text, command, commands
@@ -49,20 +50,35 @@ def valkey() -> Iterator[Path]:
 
 
 @pytest.fixture
-def redis_url(valkey: Path) -> str:
-    """Where the tests' Valkey is, or the server that ``ESA_PRELOAD_TEST_REDIS`` names."""
+def admin_url(valkey: Path) -> str:
+    """Where the tests' Valkey is, or the server that ``ESA_PRELOAD_TEST_REDIS`` names, for who may do everything."""
     return os.environ.get("ESA_PRELOAD_TEST_REDIS") or f"unix://{valkey}"
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """A client of an empty Valkey; afterwards no key may be left that is neither documented as permanent nor ends."""
-    client = connect(redis_url)
-    await command(client, "FLUSHALL")
+async def admin(admin_url: str) -> AsyncIterator[Redis]:
+    """A client that may do everything, whoever is under test."""
+    client = connect(admin_url)
     yield client
-    leaked = await _keys_without_ttl(client)
-    await command(client, "FLUSHALL")
     await client.aclose()
+
+
+@pytest.fixture
+async def redis_url(admin: Redis, admin_url: str) -> str:
+    """The same for who is under test: everybody, or the user of deploy/redis/users.acl that ``REDIS_TEST_USER`` names."""
+    user = os.environ.get(acl.VARIABLE)
+    return await acl.as_user(admin, admin_url, user) if user else admin_url
+
+
+@pytest.fixture
+async def redis(admin: Redis, redis_url: str) -> AsyncIterator[Redis]:
+    """A client of an empty Valkey; afterwards no key may be left that is neither documented as permanent nor ends."""
+    await command(admin, "FLUSHALL")
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+    leaked = await _keys_without_ttl(admin)
+    await command(admin, "FLUSHALL")
     assert not leaked, f"keys without TTL: {leaked}"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def queue(redis: Redis, keys: Keys) -> AsyncIterator[Queue]:
+async def queue(redis: Redis, admin: Redis, keys: Keys) -> AsyncIterator[Queue]:
     """An empty queue, whose keys are gone afterwards: these tests plant damage, the fixture of all tests would find it."""
     yield Queue(redis, keys)
-    await cast("Any", redis).flushall()
+    await cast("Any", admin).flushall()

@@ -1,4 +1,4 @@
-"""Producers and workers on a Redis with TLS and the two users of docs/how-to/secure-redis.md, and what its errors say."""
+"""Producers, operators and workers on a Redis with TLS and the users of deploy/redis/users.acl, and what its errors say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docs.pages import DOCS, after, read
+import acl
 from esa_preload.client import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.errors import QueueUnavailableError
@@ -24,23 +24,18 @@ if TYPE_CHECKING:
     from processes import Finished
 
 SITE = 190007158391808
-PRODUCER, WORKER = ("esa-producer", "producer-password"), ("esa-worker", "worker-password")
-PAGE = read(DOCS / "how-to" / "secure-redis.md")
-
-
-def rules() -> list[list[str]]:
-    """Return the users of the page, as ``ACL SETUSER`` takes them."""
-    lines = after(PAGE, "acl").splitlines()[1:-1]
-    assert [line.split()[1] for line in lines] == [PRODUCER[0], WORKER[0]]
-    return [line.split()[1:] for line in lines]
+PRODUCER, OPERATOR, WORKER, MONITOR = (
+    (f"esa-{part}", acl.PASSWORD) for part in ("producer", "operator", "worker", "monitor")
+)
+USERS = (PRODUCER, OPERATOR, WORKER, MONITOR)
 
 
 @pytest.fixture(params=KINDS)
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[SecureServer]:
-    """A server with TLS that knows the two users, and nobody else without a password."""
+    """A server with TLS that knows the users of the file."""
     async with secure_server(str(request.param)) as running:
-        for rule in rules():
-            await running.admin("ACL", "SETUSER", *rule)
+        for user, _ in USERS:
+            await running.admin("ACL", "SETUSER", user, *acl.rules(user))
         await running.admin("ACL", "LOG", "RESET")
         yield running
 
@@ -66,13 +61,13 @@ def assert_clear(ended: Finished, code: int, *words: str) -> None:
     assert (ended.code, "Traceback" in ended.err) == (code, False), ended.err
     for word in words:
         assert re.search(word, ended.out + ended.err, re.IGNORECASE), (word, ended)
-    assert not any(f"{who}-password" in ended.out + ended.err for who in ("producer", "worker", "wrong"))
+    assert not any(secret in ended.out + ended.err for secret in (acl.PASSWORD, "wrong-password"))
 
 
-async def test_the_whole_path_with_no_more_rights_than_the_page_gives(
+async def test_the_whole_path_with_no_more_rights_than_the_file_gives(
     server: SecureServer, sandbox: Sandbox
 ) -> None:
-    """Every command of a producer, an operator and a worker runs, over TLS, and the server refuses none of it."""
+    """Every command of a producer, an operator and a worker runs as their user, over TLS, and the server refuses none of it."""
     secret = server.directory / "redis-url"
     secret.write_text(server.url(*WORKER) + "\n")
     worker = worker_environment("", sandbox.url, ESA_PRELOAD_REDIS_URL_FILE=str(secret))
@@ -90,6 +85,7 @@ async def test_the_whole_path_with_no_more_rights_than_the_page_gives(
             running.process.terminate()
             assert await running.process.wait() == 0
         assert live.code == 0, live.err
+    async with PreloadClient(server.url(*OPERATOR)) as client:
         assert [entry.reason for entry in await client.failures(SITE)] == ["invalid_domain"]
         assert await client.pause(SITE)
         [again] = await client.requeue(SITE)
@@ -106,8 +102,8 @@ async def test_the_whole_path_with_no_more_rights_than_the_page_gives(
     assert await refused(server) == []
 
 
-async def test_what_the_two_may_not_do(server: SecureServer) -> None:
-    """Another namespace, other keys, flushing and configuring are closed to both; arq's locks and any look at what else is there to the producer."""
+async def test_what_they_may_not_do(server: SecureServer) -> None:
+    """Another namespace, other keys, flushing and configuring are closed to all; arq's locks and any look at what else is there to producers, and every key to who only watches."""
     forbidden: list[list[str | int]] = [
         ["FLUSHALL"],
         ["KEYS", "*"],
@@ -133,7 +129,14 @@ async def test_what_the_two_may_not_do(server: SecureServer) -> None:
         ["SELECT", 1],
         ["EVAL", "return redis.call('SCAN', '0')", 0],
     ]
-    for (user, password), closed in ((PRODUCER, [*forbidden, *producers]), (WORKER, forbidden)):
+    monitors: list[list[str | int]] = [["GET", "esa-preload:default:meta"], ["EVAL", "return 1", 0]]
+    closed_to: tuple[tuple[tuple[str, str], list[list[str | int]]], ...] = (
+        (PRODUCER, [*forbidden, *producers, ["INFO"]]),
+        (OPERATOR, [*forbidden, *producers, ["INFO"]]),
+        (WORKER, forbidden),
+        (MONITOR, [*forbidden, *producers, *monitors]),
+    )
+    for (user, password), closed in closed_to:
         client = connect(server.url(user, password))
         try:
             for arguments in closed:
@@ -172,7 +175,7 @@ async def test_a_way_in_that_is_closed_is_named(server: SecureServer, command_li
     closed = {
         server.url(*WORKER, ca=others.authority): "certificate verify failed",
         server.url(WORKER[0], "wrong-password"): "password",
-        f"redis://esa-worker:worker-password@127.0.0.1:{server.port}/0": "redis",
+        f"redis://esa-worker:{acl.PASSWORD}@127.0.0.1:{server.port}/0": "redis",
     }
     runs = (finish(*command_line, env=worker_environment(url, "http://127.0.0.1:1")) for url in closed)
     for ended, word in zip(await asyncio.gather(*runs), closed.values(), strict=True):
@@ -183,7 +186,7 @@ async def test_a_way_in_that_is_closed_is_named(server: SecureServer, command_li
 async def test_a_certificate_for_another_name_is_refused(kind: str) -> None:
     """A certificate of the right authority for another name is somebody else's server, unless the URL says otherwise."""
     async with secure_server(kind, hosts=["localhost"]) as server:
-        await server.admin("ACL", "SETUSER", *rules()[0])
+        await server.admin("ACL", "SETUSER", PRODUCER[0], *acl.rules(PRODUCER[0]))
         url = server.url(*PRODUCER)
         async with PreloadClient(server.url(*PRODUCER, host="localhost")) as client:
             assert await client.sites() == []

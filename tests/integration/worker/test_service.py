@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
+import acl
 from esa_preload.cancellation import end_tasks
 from esa_preload.client import PreloadClient
 from esa_preload.errors import SettingsError
@@ -21,10 +20,11 @@ from esa_preload_worker.ledger import WorkerLedger
 from esa_preload_worker.service import Service
 from esa_preload_worker.supervisor import Supervisor
 from integration.worker.rig import NAMESPACE, SITE, Key, settings_for, urls_of
+from integration.worker.running import get, running
 from waiting import wait_until, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from redis.asyncio import Redis
 
@@ -35,19 +35,6 @@ if TYPE_CHECKING:
 
 KEYS = Keys(NAMESPACE)
 EARLIER, LATER = 1, 10**14
-
-
-@asynccontextmanager
-async def running(redis_url: str, sandbox: Sandbox, **changes: object) -> AsyncGenerator[Service]:
-    """Run a worker as the daemon does, but for signals."""
-    async with Service(settings_for(redis_url, sandbox.url, **changes), credentials=Key()) as service:
-        supervisor = Supervisor(service)
-        tasks = [asyncio.create_task(service.run_loops()), asyncio.create_task(supervisor.run())]
-        try:
-            yield service
-            await supervisor.drain(1)
-        finally:
-            await end_tasks(*tasks)
 
 
 async def reached(
@@ -62,13 +49,6 @@ async def reached(
     found = await wait_until_async(look, timeout_s=timeout_s)
     assert found is not None
     return found
-
-
-async def get(url: str) -> tuple[int, str]:
-    """Return the status and the text of a page of the ops port."""
-    async with httpx.AsyncClient(trust_env=False) as http:
-        reply = await http.get(url)
-        return reply.status_code, reply.text
 
 
 async def test_a_lost_wake_up_is_armed_again(redis: Redis, redis_url: str, sandbox: Sandbox) -> None:
@@ -370,6 +350,7 @@ async def test_what_a_server_forgot_is_published_again(
         assert await command(redis, "HGET", KEYS.meta, "fingerprint") == fingerprint
 
 
+@acl.needs_config
 async def test_a_server_that_never_syncs_is_not_waited_for(
     redis: Redis, redis_url: str, sandbox: Sandbox
 ) -> None:
