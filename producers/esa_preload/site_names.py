@@ -6,10 +6,12 @@ import difflib
 from dataclasses import dataclass
 
 from esa_preload.errors import InvalidRequestError, UnknownSiteError
+from esa_preload.reasons import counted
 
 NAME_MAX_CHARS = 253
 """Of a domain."""
-CLOSE_MOST = 3
+CLOSE, CLOSE_MOST = 0.75, 3
+"""So like it, of 1, is a name that may have been meant; as many are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,9 @@ def unknown_name(name: str, known: KnownNames) -> UnknownSiteError:
         soon = "the workers have not listed the account's sites yet: try again in a minute, or give the site's id (see `esa-preload-worker check`)"
     else:
         soon = "if it is new, try again in a minute, or give its id"
-    close = difflib.get_close_matches(name, known.names, n=CLOSE_MOST)
+    close = difflib.get_close_matches(name, known.names, n=CLOSE_MOST, cutoff=CLOSE)
     hints = [f"did you mean {' or '.join(close)}?"] if close else []
     if known.age_s is not None:
-        hints.append(f"the list of sites is {known.age_s / 60:.0f} minutes old")
+        minutes = counted(round(known.age_s / 60), "minute")
+        hints.append(f"the list of sites is {minutes} old")
     return UnknownSiteError(f"no site is named {name}", hint="; ".join([*hints, soon]))

@@ -176,11 +176,8 @@ async def test_an_operator_holds_and_releases_a_site(env: dict[str, str]) -> Non
     [
         (("enqueue", "--site", SITE), 2, "No URLs"),
         (("enqueue", "https://a.example/"), 2, "--site"),
-        (
-            ("enqueue", "--site", "abc", "https://a.example/"),
-            2,
-            "site_id must be a whole number from 1 to 9223372036854775807",
-        ),
+        (("enqueue", "--site", "abc", "https://a.example/"), 1, "no site is named abc"),
+        (("enqueue", "--site", "a b", "https://a.example/"), 2, "neither the id nor the name of a site"),
         (("enqueue", "--site", "9223372036854775808", "https://a.example/"), 2, "site_id must be"),
         (("enqueue", "--site", SITE, "--file", "/nowhere/urls.txt"), 2, "/nowhere/urls.txt cannot be read"),
         (("enqueue", "--site", SITE, "--file", "-"), 2, "urls is empty"),

@@ -84,7 +84,7 @@ async def test_its_exit_codes(env: dict[str, str]) -> None:
         (),
         ("r1", "--site", SITE),
         ("--url", URL),
-        ("--site", "x"),
+        ("--site", "x y"),
         ("--site", SITE, "--url", "nonsense"),
     ):
         done = await run(env, "explain", *wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from esa_preload.api.commands import serve, token
+from esa_preload.commands.audit import audit
 from esa_preload.commands.enqueue import enqueue
 from esa_preload.commands.failures import failures, requeue
 from esa_preload.commands.limits import limits
@@ -42,6 +43,7 @@ for _command in (
     resume,
     limits,
     requeue,
+    audit,
     serve,
     token,
 ):

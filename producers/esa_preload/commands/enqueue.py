@@ -16,7 +16,7 @@ import click
 
 from esa_preload.commands.documents import print_receipt, print_status, receipt_document
 from esa_preload.commands.output import enqueue_progress, print_json, wait_with_progress
-from esa_preload.commands.running import find_site, json_option, run
+from esa_preload.commands.running import json_option, run, site_option
 from esa_preload.errors import (
     IncompleteError,
     InvalidRequestError,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--site", "site_id", required=True, metavar="ID", help="The ESA site's id.")
+@site_option(required=True)
 @click.option(
     "--file",
     "file",
@@ -86,7 +86,7 @@ def enqueue(*, wait_for_redis: float, **options: Any) -> None:
 async def _enqueue(
     client: PreloadClient,
     *,
-    site_id: str,
+    site: str,
     urls: Sequence[str],
     file: str | None,
     oss_url: str | None,
@@ -104,7 +104,7 @@ async def _enqueue(
     timeout: float | None,
     as_json: bool,
 ) -> int:
-    number = find_site(site_id)
+    number = await client.site_id(site)
     plan = _plan(start, end, interval, slice_len)
     if timeout is not None and not wait:
         raise click.UsageError("--timeout goes with --wait.")

@@ -9,16 +9,16 @@ import click
 
 from esa_preload.commands.documents import print_receipt, receipt_document
 from esa_preload.commands.output import print_json, print_table
-from esa_preload.commands.running import find_site, json_option, run
+from esa_preload.commands.running import json_option, run, site_option
 
 if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
 
 
 @click.command()
-@click.option("--site", "site_id", metavar="ID", help="Of this site only.")
+@site_option("Of this site only, by name or id.")
 @json_option
-def failures(site_id: str | None, *, as_json: bool) -> None:
+def failures(site: str | None, *, as_json: bool) -> None:
     """
     List the URLs that ESA refused, that expired, or whose end it did not tell.
 
@@ -26,9 +26,9 @@ def failures(site_id: str | None, *, as_json: bool) -> None:
     """
 
     async def show(client: PreloadClient) -> int:
+        number = None if site is None else await client.site_id(site)
         found = [
-            asdict(failure) | {"at": failure.at.isoformat()}
-            for failure in await client.failures(None if site_id is None else find_site(site_id))
+            asdict(failure) | {"at": failure.at.isoformat()} for failure in await client.failures(number)
         ]
         if as_json:
             print_json(found)
@@ -40,9 +40,9 @@ def failures(site_id: str | None, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--site", "site_id", required=True, metavar="ID", help="The ESA site's id.")
+@site_option(required=True)
 @json_option
-def requeue(site_id: str, *, as_json: bool) -> None:
+def requeue(site: str, *, as_json: bool) -> None:
     """
     Enqueue the URLs of a site's failures anew.
 
@@ -50,7 +50,7 @@ def requeue(site_id: str, *, as_json: bool) -> None:
     """
 
     async def do(client: PreloadClient) -> int:
-        receipts = await client.requeue(find_site(site_id))
+        receipts = await client.requeue(await client.site_id(site))
         if as_json:
             print_json([receipt_document(receipt) for receipt in receipts])
         elif receipts:

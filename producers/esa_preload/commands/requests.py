@@ -9,7 +9,7 @@ import click
 
 from esa_preload.commands.documents import explanation_document, print_explanation, print_status
 from esa_preload.commands.output import print_json
-from esa_preload.commands.running import find_site, json_option, run
+from esa_preload.commands.running import json_option, run, site_option
 
 if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
@@ -38,10 +38,10 @@ def status(request_id: str, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("request_id", required=False)
-@click.option("--site", "site_id", metavar="ID", help="Explain a site instead of a request.")
+@site_option("Explain a site, by name or id, instead of a request.")
 @click.option("--url", metavar="URL", help="Explain one URL of that site.")
 @json_option
-def explain(request_id: str | None, site_id: str | None, url: str | None, *, as_json: bool) -> None:
+def explain(request_id: str | None, site: str | None, url: str | None, *, as_json: bool) -> None:
     """
     Tell why something is not submitted yet: a request, a site, or a URL of a site.
 
@@ -49,11 +49,11 @@ def explain(request_id: str | None, site_id: str | None, url: str | None, *, as_
 
     Example: esa-preload explain --site 190007158391808 --url https://www.example.com/app.js
     """
-    if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
+    if (request_id is None) == (site is None) or (url is not None and site is None):
         raise click.UsageError("Give a request id, or --site, or --site and --url.")
 
     async def show(client: PreloadClient) -> int:
-        number = None if site_id is None else find_site(site_id)
+        number = None if site is None else await client.site_id(site)
         found = await client.explain(request_id, site_id=number, url=url)
         if as_json:
             print_json(explanation_document(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from esa_preload.client import PreloadClient
+
+F = TypeVar("F", bound="Callable[..., object]")
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else, on standard output."
@@ -35,8 +37,6 @@ def run(act: Callable[[PreloadClient], Awaitable[int]], *, wait_for_redis: float
         raise click.exceptions.Exit(code)
 
 
-def find_site(site: str) -> int:
-    """Return the id of the site that a command was given."""
-    from esa_preload.model import parse_site_id  # noqa: PLC0415 - keeps --help quick
-
-    return parse_site_id(site)
+def site_option(text: str = "The ESA site's name or id.", *, required: bool = False) -> Callable[[F], F]:
+    """Return the option ``--site``; ``client.site_id`` makes a number of what it is given."""
+    return click.option("--site", required=required, metavar="NAME|ID", help=text)

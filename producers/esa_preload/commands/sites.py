@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esa_preload.commands.output import print_json, print_table
-from esa_preload.commands.running import find_site, json_option, run
+from esa_preload.commands.running import json_option, run
 
 if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
@@ -34,6 +34,7 @@ def sites(*, as_json: bool) -> None:
             print_table(
                 (
                     "site_id",
+                    "name",
                     "state",
                     "reason",
                     "pending",
@@ -54,11 +55,11 @@ def sites(*, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("site_id", metavar="SITE")
+@click.argument("site")
 @click.option("--reason", metavar="TEXT", help='Shown by `sites`; "by an operator" unless given.')
-def pause(site_id: str, reason: str | None) -> None:
+def pause(site: str, reason: str | None) -> None:
     """
-    Submit nothing more for a site until `resume`; what is in flight goes on.
+    Submit nothing more for a site, by name or id, until `resume`; what is in flight goes on.
 
     A site that is paused already keeps its reason, unless --reason gives another.
 
@@ -66,7 +67,7 @@ def pause(site_id: str, reason: str | None) -> None:
     """
 
     async def do(client: PreloadClient) -> int:
-        number = find_site(site_id)
+        number = await client.site_id(site)
         changed = await client.pause(number, reason=reason)
         before = ", as it was before" + (f"; its reason is now: {reason}" if reason else "")
         click.echo(f"site {number} is paused" + ("" if changed else before))
@@ -76,19 +77,19 @@ def pause(site_id: str, reason: str | None) -> None:
 
 
 @click.command()
-@click.argument("site_id", metavar="[SITE]", required=False)
+@click.argument("site", required=False)
 @click.option("--account", is_flag=True, help="Unblock the account instead of a site.")
-def resume(site_id: str | None, *, account: bool) -> None:
+def resume(site: str | None, *, account: bool) -> None:
     """
-    Let a site go on, whatever held it: a pause, a block, a quota.
+    Let a site, by name or id, go on, whatever held it: a pause, a block, a quota.
 
     Example: esa-preload resume 190007158391808
     """
-    if account == (site_id is not None):
+    if account == (site is not None):
         raise click.UsageError("Give a site, or --account.")
 
     async def do(client: PreloadClient) -> int:
-        number = None if site_id is None else find_site(site_id)
+        number = None if site is None else await client.site_id(site)
         changed = await client.resume(number)
         what = "the account" if number is None else f"site {number}"
         click.echo(f"{what} goes on" if changed else f"nothing held {what}")
