@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from esa_preload.api import routes_account, routes_preloads, routes_sites
 from esa_preload.api.bodies import Streams
+from esa_preload.api.console import add_console
 from esa_preload.api.context import Context
 from esa_preload.api.metrics import Metrics
 from esa_preload.api.openapi import describe
@@ -63,6 +64,7 @@ def create_app(
     )
     for routes in (routes_preloads, routes_sites, routes_account):
         app.include_router(routes.router)
+    add_console(app, app.state.context)
     app.openapi = partial(describe, app)  # type: ignore[method-assign] # as FastAPI's documentation has it
     app.add_exception_handler(EsaPreloadError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

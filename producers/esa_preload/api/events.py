@@ -9,6 +9,8 @@ EVENTS = (
     "http.warning",
     "http.error",
     "http.request",
+    "console.signed_in",
+    "console.refused",
     "tokens.loaded",
     "tokens.kept",
 )

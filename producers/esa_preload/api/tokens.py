@@ -115,8 +115,11 @@ class Tokens:
 
     def find(self, secret: str) -> Principal | None:
         """Return who *secret* belongs to, or ``None``; takes as long for a wrong one as for a right one."""
+        return self.hashed(digest_of(secret))
+
+    def hashed(self, digest: str) -> Principal | None:
+        """Return who the secret of that digest belongs to, as a session keeps it, or ``None`` once it is revoked or has expired."""
         self._look()
-        digest = digest_of(secret)
         found: Token | None = None
         for token in self._tokens:
             if hmac.compare_digest(token.sha256, digest):
@@ -124,14 +127,6 @@ class Tokens:
         if found is None or (found.expires_at and found.expires_at <= datetime.now(UTC)):
             return None
         return found.principal()
-
-    def named(self, name: str) -> Principal | None:
-        """Return who a session that began with the token *name* belongs to, or ``None`` once that is revoked or has expired."""
-        self._look()
-        for token in self._tokens:
-            if token.name == name and not (token.expires_at and token.expires_at <= datetime.now(UTC)):
-                return token.principal()
-        return None
 
     def _look(self) -> None:
         now = self._clock()

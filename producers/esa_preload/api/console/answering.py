@@ -1,0 +1,60 @@
+"""How the console answers what cannot be shown or done: with a page, where the API has a document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.responses import RedirectResponse, Response
+
+from esa_preload.api.console.visits import SignInNeededError, Visit
+from esa_preload.api.problems import ProblemError, problem_of
+from esa_preload.errors import EsaPreloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from fastapi import Request
+
+
+class Page(APIRoute):
+    """A route of the console: begins the visit, and answers errors for people."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+
+        async def answer_visit(request: Request) -> Response:
+            visit = Visit.of(request)
+            try:
+                # By a page of ours, which the browser then comes from: to that it brings its cookie.
+                passes = visit.is_from_elsewhere and request.method == "GET"
+                response = visit.page("arrive.html") if passes else await answer(request)
+            except SignInNeededError:
+                response = ask_to_sign_in(visit)
+            except EsaPreloadError as exc:
+                response = problem_page(visit, exc)
+            except RequestValidationError:
+                response = problem_page(visit, ProblemError("invalid", "the address is wrong"))
+            return visit.finish(response)
+
+        return answer_visit
+
+
+def problem_page(visit: Visit, error: EsaPreloadError) -> Response:
+    """Return the page that tells *error*."""
+    problem, headers = problem_of(error)
+    response = visit.page(
+        "problem.html", code=problem.status, title=problem.title, detail=problem.detail, hint=problem.hint
+    )
+    response.headers.update(headers)
+    return response
+
+
+def ask_to_sign_in(visit: Visit) -> Response:
+    """Return the way to the sign-in, and from there back."""
+    back = visit.here if visit.request.method == "GET" else "/"
+    to = f"/sign-in?{urlencode({'back': back})}"
+    return Response(headers={"HX-Redirect": to}) if visit.is_poll else RedirectResponse(to, status_code=303)
