@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GRAFANA_DIR = Path(__file__).resolve().parents[2] / "deploy" / "grafana"
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
 COLUMNS = 24
+URL_RATE = "suffix:URLs/s"
 HEIGHTS = {"stat": 4, "timeseries": 8, "table": 8}
 
 _NOW = (
@@ -79,7 +80,7 @@ _FLOW = (
         title="URLs in and out",
         description="Taken into the queue, merged with one that was pending, and submitted: work is done when accepted less merged is what is submitted.",
         width=12,
-        unit="reqps",
+        unit=URL_RATE,
         queries=(
             query(f"sum({ledger_rate('urls_accepted_total', 'site')})", "accepted"),
             query(f"sum({ledger_rate('urls_merged_total', 'site')})", "merged"),
@@ -90,7 +91,7 @@ _FLOW = (
         title="URLs that ended otherwise",
         description="Refused by ESA, expired while they waited, or with an end that ESA did not tell.",
         width=12,
-        unit="reqps",
+        unit=URL_RATE,
         queries=(
             query(rate("urls_refused_total", "reason"), "refused: {{reason}}"),
             query(rate("urls_expired_total"), "expired"),
@@ -295,7 +296,7 @@ _SITE_FLOW = (
         title="URLs in and out",
         description="Taken into the queue, merged with one that was pending, and submitted.",
         width=12,
-        unit="reqps",
+        unit=URL_RATE,
         queries=(
             query(ledger_rate("urls_accepted_total", site=True), "accepted"),
             query(ledger_rate("urls_merged_total", site=True), "merged"),
@@ -306,7 +307,7 @@ _SITE_FLOW = (
         title="URLs that ended otherwise",
         description="Refused by ESA, expired while they waited, or with an end that ESA did not tell.",
         width=12,
-        unit="reqps",
+        unit=URL_RATE,
         queries=(
             query(rate("urls_refused_total", "reason", site=True), "refused: {{reason}}"),
             query(rate("urls_expired_total", site=True), "expired"),
