@@ -1,4 +1,4 @@
-"""A worker under systemd's protocol, with a socket in systemd's place: ready, alive, stopping."""
+"""Worker and API under systemd's protocol, with a socket in systemd's place: ready, alive, stopping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
-from processes import started, worker_environment
+from processes import environment, started, worker_environment
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -63,31 +63,39 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield running
 
 
-async def test_a_worker_is_ready_alive_and_stopping(
-    redis: Redis, redis_url: str, sandbox: Sandbox, systemd: Systemd
+@pytest.mark.parametrize("component", ["worker", "api"])
+async def test_a_daemon_is_ready_alive_and_stopping(
+    redis: Redis, redis_url: str, sandbox: Sandbox, systemd: Systemd, component: str
 ) -> None:
-    """READY after it polls the queue, signs of life while it runs and none while it is frozen, STOPPING at SIGTERM."""
+    """READY once it works, signs of life while it runs and none while it is frozen, STOPPING at SIGTERM."""
     del redis
-    env = worker_environment(redis_url, sandbox.url, **systemd.environment())
-    async with started("esa-preload-worker", "run", env=env) as worker:
+    command, subcommand, env = {
+        "worker": ("esa-preload-worker", "run", worker_environment(redis_url, sandbox.url)),
+        "api": (
+            "esa-preload",
+            "serve",
+            environment(ESA_PRELOAD_REDIS_URL=redis_url, ESA_PRELOAD_HTTP_PORT="0", ESA_PRELOAD_OPS_PORT="0"),
+        ),
+    }[component]
+    async with started(command, subcommand, env={**env, **systemd.environment()}) as daemon:
         await wait_until(lambda: systemd.hears("READY=1"))
-        assert worker.events("worker.started")
+        assert any("started" in line for line in daemon.lines)
         assert systemd.hears("STATUS=ready")
         systemd.heard.clear()
         await wait_until(lambda: systemd.hears("WATCHDOG=1"))
 
-        worker.process.send_signal(signal.SIGSTOP)
-        await wait_until(lambda: _is_stopped(worker.process.pid))
+        daemon.process.send_signal(signal.SIGSTOP)
+        await wait_until(lambda: _is_stopped(daemon.process.pid))
         systemd.hears("")
         systemd.heard.clear()
         with pytest.raises(AssertionError, match="not true within"):
             await wait_until(lambda: systemd.hears("WATCHDOG=1"), timeout_s=3 * WATCHDOG_S)
 
-        worker.process.send_signal(signal.SIGCONT)
+        daemon.process.send_signal(signal.SIGCONT)
         await wait_until(lambda: systemd.hears("WATCHDOG=1"))
         assert not systemd.hears("STOPPING=1")
-        worker.process.send_signal(signal.SIGTERM)
-        assert await worker.process.wait() == 0
+        daemon.process.send_signal(signal.SIGTERM)
+        assert await daemon.process.wait() == 0
     assert systemd.hears("STOPPING=1")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +20,7 @@ from esa_preload.cancellation import end_tasks
 from esa_preload.client import PreloadClient
 from esa_preload.errors import EsaPreloadError, SettingsError
 from esa_preload.logs import get_logger
+from esa_preload.notify import Notifier
 from esa_preload.settings import PREFIX
 from esa_preload.stopping import Stop, loop_factory
 
@@ -74,6 +76,13 @@ async def _live(
         serving = asyncio.create_task(server.serve([http]))
         watching = asyncio.create_task(ops_server.serve([ops_socket]))
         stopped = asyncio.create_task(stop.wait())
+        systemd = Notifier.of(os.environ)
+        # Redis may come later. And that the loop turns is all there is to being alive: whatever serves runs on it.
+        reporting = asyncio.create_task(
+            systemd.report(
+                why_not_alive=lambda: "", why_not_ready=lambda: "" if server.started else "starting"
+            )
+        )
         try:
             log.info(
                 "http.started",
@@ -85,6 +94,7 @@ async def _live(
             )
             await asyncio.wait((serving, watching, stopped), return_when=asyncio.FIRST_COMPLETED)
             ops.is_stopping = True
+            systemd.send("STOPPING=1")
             log.info(
                 "http.stopping", in_flight=len(server.server_state.tasks), grace_s=settings.shutdown_grace
             )
@@ -93,7 +103,7 @@ async def _live(
             ops_server.should_exit = True
             await watching
         finally:
-            await end_tasks(serving, watching, stopped)
+            await end_tasks(serving, watching, stopped, reporting)
 
 
 class _Server(uvicorn.Server):
