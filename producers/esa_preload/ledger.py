@@ -466,7 +466,7 @@ class Ledger:
         raise unknown_name(
             name,
             KnownNames(
-                names=tuple(map(as_text, names)),
+                names=tuple(map(as_text, names[0::2])),
                 age_s=None if age_ms < 0 else age_ms / 1000,
                 workers=workers,
             ),

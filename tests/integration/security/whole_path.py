@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from structlog.testing import capture_logs
 
 from esa_preload import Plan
 from esa_preload.client import PreloadClient
 from esa_preload.connection import connect
+from esa_preload.errors import UnknownSiteError
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
 from esa_preload_worker.check import probe
@@ -59,6 +61,8 @@ async def produce(url: str) -> None:
         assert [site.pending for site in await client.sites()] == [515]
         assert await client.failures(SITE) == []
         assert await client.limits() == []
+        with pytest.raises(UnknownSiteError):
+            await client.site_id("www.example.com")
         for each in receipts:
             assert await client.cancel(each.request_id) == (each.accepted, 0)
         assert (await client.wait(receipt.request_id, timeout=1)).cancelled == 300
@@ -78,6 +82,12 @@ async def operate(url: str) -> None:
         operation = (await client.limits())[0].operation
         await client.set_limit(operation, 50)
         await client.reset_limits(operation)
+        assert [entry.action for entry in (await client.audit(limit=3)).items] == [
+            "limit_reset",
+            "limit_set",
+            "cancelled",
+        ]
+        assert sum(point.urls_submitted for point in await client.traffic()) == 20
 
 
 async def work(url: str, sandbox: Sandbox, admin: Redis) -> None:
