@@ -18,13 +18,18 @@ Line = tuple[str, list[float], list[float]]
 
 def lines(legend: str, results: list[dict[str, Any]]) -> list[Line]:
     """Return a query's answer as lines, called as Grafana would."""
-    found: list[Line] = []
-    for result in results:
-        labels = result["metric"]
-        name = re.sub(r"\{\{(\w+)\}\}", lambda at, known=labels: known.get(at[1], "?"), legend)
-        moments = [float(moment) for moment, _ in result["values"]]
-        found.append((name, moments, [float(value) for _, value in result["values"]]))
-    return found
+    return [
+        (
+            _named(legend, result["metric"]),
+            [float(moment) for moment, _ in result["values"]],
+            [float(value) for _, value in result["values"]],
+        )
+        for result in results
+    ]
+
+
+def _named(legend: str, labels: dict[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], "?"), legend)
 
 
 def draw(page: str, panel: Panel, shown: list[Line]) -> Path:

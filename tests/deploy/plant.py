@@ -48,8 +48,7 @@ class Plant:
         """Start workers beside those that run, and have them scraped."""
         fresh = [await self.stack.enter_async_context(_worker(self.env)) for _ in range(count)]
         self.workers += fresh
-        for worker in fresh:
-            await wait_until(lambda worker=worker: worker.events("worker.started"), timeout_s=START_S)
+        await wait_until(lambda: all(worker.events("worker.started") for worker in fresh), timeout_s=START_S)
         self._tell_prometheus()
 
     async def kill_workers(self) -> None:
