@@ -6,19 +6,26 @@ Run this file to write them: ``.venv/bin/python tests/docs/generated.py``.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.testing import CliRunner
 
+from esa_preload.api.app import create_app
+from esa_preload.api.problems import KINDS
+from esa_preload.api.settings import load
 from esa_preload.commands import cli as producers_cli
+from esa_preload.testing import RecordingClient
 from esa_preload_worker.commands import cli as worker_cli
 from esa_preload_worker.esa.codes import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from esa_preload.api.context import SharedPreloads
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 WIDTH = 100
@@ -29,10 +36,45 @@ def parts() -> dict[tuple[str, str], str]:
     return {
         ("settings.md", "settings"): output_of(worker_cli, "settings", "--markdown"),
         ("settings.md", "settings of serve"): output_of(producers_cli, "serve", "--settings", "markdown"),
+        ("http.md", "routes"): routes_table(),
+        ("http.md", "problems"): problems_table(),
         ("telemetry.md", "codes"): ", ".join(f"`{code}`" for code in sorted(LABELS)) + "\n",
         ("commands.md", "esa-preload"): help_of(producers_cli, "esa-preload"),
         ("commands.md", "esa-preload-worker"): help_of(worker_cli, "esa-preload-worker"),
     }
+
+
+def openapi() -> dict[str, Any]:
+    """Return the OpenAPI document of the HTTP API."""
+    settings = load({"ESA_PRELOAD_REDIS_URL": "redis://localhost"}).settings
+    return create_app(cast("SharedPreloads", RecordingClient()), settings=settings).openapi()
+
+
+def openapi_text() -> str:
+    """Return what docs/reference/openapi.json holds: without the version of the package, which changes by itself."""
+    document = openapi()
+    document["info"]["version"] = "0"
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def routes_table() -> str:
+    """Return the routes of the HTTP API, the roles that each takes, and what each does."""
+    rows = ["| route | role | |", "|---|---|---|"]
+    for path, operations in openapi()["paths"].items():
+        for method, operation in operations.items():
+            (roles,) = operation["security"][0].values()
+            first, _, _ = operation["description"].partition("\n\n")
+            rows.append(f"| `{method.upper()} {path}` | {' or '.join(roles) or 'any'} | {first} |")
+    return "\n".join(rows) + "\n"
+
+
+def problems_table() -> str:
+    """Return the kinds of problems with their status."""
+    rows = ["| kind | status | | `Retry-After` |", "|---|---|---|---|"]
+    for name, kind in KINDS.items():
+        after = "" if kind.retry_after_s is None else f"{kind.retry_after_s} s"
+        rows.append(f"| `{name}` | {kind.status} | {kind.title} | {after} |")
+    return "\n".join(rows) + "\n"
 
 
 def output_of(cli: click.Group, *arguments: str) -> str:
@@ -64,6 +106,7 @@ def _sections(cli: click.Group, name: str) -> Iterator[str]:
 
 def main() -> None:
     """Write every generated part into its page."""
+    (REFERENCE / "openapi.json").write_text(openapi_text(), encoding="utf-8")
     for (page, name), text in parts().items():
         path = REFERENCE / page
         head, _, rest = path.read_text(encoding="utf-8").partition(f"<!-- generated: {name} -->\n")

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from esa_preload.api import routes_account, routes_preloads, routes_sites
+from esa_preload.api import docs, routes_account, routes_preloads, routes_sites
 from esa_preload.api.bodies import Streams
 from esa_preload.api.console import add_console
 from esa_preload.api.context import Context
@@ -62,7 +62,7 @@ def create_app(
         metrics=metrics,
         streams=Streams(settings.http_max_streams),
     )
-    for routes in (routes_preloads, routes_sites, routes_account):
+    for routes in (routes_preloads, routes_sites, routes_account, docs):
         app.include_router(routes.router)
     add_console(app, app.state.context)
     app.openapi = partial(describe, app)  # type: ignore[method-assign] # as FastAPI's documentation has it

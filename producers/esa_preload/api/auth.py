@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from esa_preload.addresses import is_loopback
-from esa_preload.api.context import Context, get_context
+from esa_preload.api.context import Api, Context
 from esa_preload.api.problems import ProblemError
 from esa_preload.api.tokens import Principal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOCAL: Final = Principal(name="local", role="operator", sites=None)
 """Whoever is on this machine, while there are no tokens."""
@@ -27,18 +24,36 @@ _BEARER = HTTPBearer(
 
 def authenticated(
     request: Request,
-    context: Annotated[Context, Depends(get_context)],
+    context: Api,
+    roles: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
 ) -> Principal:
     """
     Return who asks.
 
+    Args:
+        roles: one of which it takes; none: any will do.
+
     Raises:
-        ProblemError: 401 without a valid token; 403 when there are no tokens and a page of another origin asks.
+        ProblemError: 401 without a valid token; 403 for another role, or when there are no tokens and a page of another origin
+            asks.
     """
+    principal = _who(request, context, credentials)
+    # For the log, also of what is refused.
+    request.state.principal = principal
+    if roles.scopes and principal.role not in roles.scopes:
+        raise ProblemError(
+            "forbidden",
+            f"the role {principal.role} may not do this",
+            hint=f"it takes {' or '.join(roles.scopes)}",
+        )
+    return principal
+
+
+def _who(request: Request, context: Context, credentials: HTTPAuthorizationCredentials | None) -> Principal:
     if context.tokens is None:
         require_local(request)
-        return _known(request, LOCAL)
+        return LOCAL
     found = context.tokens.find(credentials.credentials) if credentials else None
     if found is None:
         raise ProblemError(
@@ -49,12 +64,7 @@ def authenticated(
             hint="send `Authorization: Bearer TOKEN`",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return _known(request, found)
-
-
-def _known(request: Request, principal: Principal) -> Principal:
-    request.state.principal = principal
-    return principal
+    return found
 
 
 def require_local(request: Request) -> None:
@@ -65,29 +75,23 @@ def require_local(request: Request) -> None:
         ProblemError: 403.
     """
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    name = urlsplit(f"//{host}").hostname or ""
-    if not is_loopback(name):
+    is_foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if not is_loopback(_name_of(host)):
         raise ProblemError("forbidden", "without tokens only loopback is served, by its own name")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if is_foreign or (origin is not None and origin.partition("://")[2] != host):
         raise ProblemError("forbidden", "without tokens no page of another origin is served")
 
 
-def _with_role(*roles: str) -> Callable[[Principal], Principal]:
-    def check(principal: Annotated[Principal, Depends(authenticated)]) -> Principal:
-        if principal.role not in roles:
-            raise ProblemError(
-                "forbidden",
-                f"the role {principal.role} may not do this",
-                hint=f"it takes {' or '.join(roles)}",
-            )
-        return principal
-
-    return check
+def _name_of(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
-Anybody = Annotated[Principal, Depends(authenticated)]
-Producer = Annotated[Principal, Depends(_with_role("producer", "operator"))]
-Operator = Annotated[Principal, Depends(_with_role("operator"))]
+Anybody = Annotated[Principal, Security(authenticated)]
+Producer = Annotated[Principal, Security(authenticated, scopes=["producer", "operator"])]
+Operator = Annotated[Principal, Security(authenticated, scopes=["operator"])]
 
 
 def require_all_sites(principal: Principal) -> None:

@@ -63,7 +63,7 @@ async def served(redis: Redis, redis_url: str, tokens_file: Path) -> AsyncIterat
         {
             "ESA_PRELOAD_REDIS_URL": redis_url,
             "ESA_PRELOAD_TOKENS_FILE": str(tokens_file),
-            "ESA_PRELOAD_HTTP_BODY_TIMEOUT": "0.3",
+            "ESA_PRELOAD_HTTP_BODY_TIMEOUT": "2",
             "ESA_PRELOAD_HTTP_MAX_BODY_BYTES": "1048576",
             "ESA_PRELOAD_HTTP_MAX_STREAMS": "4",
         }

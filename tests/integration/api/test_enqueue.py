@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from integration.api.conftest import OTHER_SITE, SITE, problem
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -309,7 +310,7 @@ async def test_streams_are_bounded(served: Served) -> None:
 
     async def slow(start: int) -> AsyncIterator[bytes]:
         yield lines(1, start=start)
-        await asyncio.wait_for(go_on.wait(), 0.25)
+        await go_on.wait()
         yield lines(1, start=start + 1)
 
     async def post(name: str, start: int) -> httpx.Response:
@@ -317,7 +318,7 @@ async def test_streams_are_bounded(served: Served) -> None:
         return await served.http[name].post(url_of(), content=slow(start), headers=headers)
 
     held = [asyncio.create_task(post("producer", start)) for start in (0, 10)]
-    await asyncio.sleep(0)
+    await wait_until(lambda: served.app.state.context.streams._held.total() == 2)
     busy = problem(await post("producer", 20), 503, "busy")
     assert busy["hint"]
     assert (await post_text(served, lines(1))).status_code == 202
