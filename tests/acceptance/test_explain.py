@@ -56,7 +56,7 @@ async def test_the_document_of_an_explanation(env: dict[str, str], redis: Redis)
     """A paused site: reason, sentence and hint of the first reason stand for the whole; a URL is found in whatever form it is given."""
     await enqueue(env)
     now_s = int((await command(redis, "TIME"))[0])
-    await command(redis, "ZADD", KEYS.workers, now_s * 1000 + 5_000, "w")
+    await command(redis, "ZADD", KEYS.workers, now_s * 1000 + 600_000, "w")
     assert (await run(env, "pause", SITE, "--reason", "origin is down")).code == 0
     asked = {
         "request_id": ("r1",),

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from esa_preload.client import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
+from esa_preload.ledger import Ledger
 from esa_preload.model import Plan
 from esa_preload.scripts import as_text, command, commands
 from esa_preload_worker import bulk, decisions
@@ -84,6 +85,17 @@ class JumpingLedger(WorkerLedger):
     @property
     def _now(self) -> str:
         return str(timeline.unix_ms())
+
+
+class JumpingReader(Ledger):
+    """The producers' side of the ledger, by the same clock: on a busy machine the real one runs ahead of it."""
+
+    @property
+    def _now(self) -> str:
+        return str(timeline.unix_ms())
+
+    async def _server_now_ms(self) -> int:
+        return timeline.unix_ms()
 
 
 @cache
@@ -353,12 +365,14 @@ async def point_of(name: str, redis_url: str) -> AsyncGenerator[Point]:
         sandbox.creates_twice = scenario.creates_twice
         ledger = JumpingLedger(redis, KEYS)
         await ledger.publish(settings.published())
+        client = PreloadClient(redis, namespace=NAMESPACE)
+        client._ledger = JumpingReader(redis, KEYS)  # pyright: ignore[reportPrivateUsage] - it takes no clock
         point = Point(
             scenario=scenario,
             redis_url=redis_url,
             redis=redis,
             sandbox=sandbox,
-            client=PreloadClient(redis, namespace=NAMESPACE),
+            client=client,
             ledger=ledger,
             settings=settings,
             shelf=Shelf(sandbox),

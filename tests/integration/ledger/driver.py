@@ -232,8 +232,8 @@ class Snapshot:
 
 async def read_all(redis: Redis) -> Snapshot:
     """Read every key."""
-    names = [as_text(key) for key in await command(redis, "KEYS", "*")]
-    facts = await commands(redis, [call for name in names for call in (("TYPE", name), ("PTTL", name))])
+    listed = [as_text(key) for key in await command(redis, "KEYS", "*")]
+    facts = await commands(redis, [call for name in listed for call in (("TYPE", name), ("PTTL", name))])
     reads: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "string": ("GET", ()),
         "hash": ("HGETALL", ()),
@@ -241,11 +241,17 @@ async def read_all(redis: Redis) -> Snapshot:
         "zset": ("ZRANGE", ("0", "-1", "WITHSCORES")),
         "stream": ("XRANGE", ("-", "+")),
     }
-    kinds = [as_text(kind) for kind in facts[0::2]]
+    # What has ended since it was listed, as its TTL says, is not there.
+    there = [
+        (name, kind, ttl)
+        for name, kind, ttl in zip(listed, map(as_text, facts[0::2]), facts[1::2], strict=True)
+        if kind in reads
+    ]
+    names, kinds = [name for name, _, _ in there], [kind for _, kind, _ in there]
     values = await commands(
         redis, [(reads[kind][0], name, *reads[kind][1]) for name, kind in zip(names, kinds, strict=True)]
     )
-    found = Snapshot(ttl_ms=dict(zip(names, facts[1::2], strict=True)))
+    found = Snapshot(ttl_ms={name: ttl for name, _, ttl in there})
     for name, kind, value in zip(names, kinds, values, strict=True):
         match kind:
             case "string":
