@@ -29,6 +29,7 @@ from esa_preload.api.schemas import (
 from esa_preload.errors import EsaPreloadError, UnknownSiteError
 from esa_preload.ledger import unknown_request
 from esa_preload.model import RequestState, UrlState
+from esa_preload.tracing import continue_trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Generator, Iterable
@@ -71,7 +72,7 @@ async def enqueue(
     taken as it comes in. A JSON document has up to 16 MiB. `Content-Encoding: gzip` is read.
     """
     media_type = media_type_of(request, JSON, TEXT, NDJSON)
-    with context.streams.place(request, principal.name), _counting(context):
+    with continue_trace(request.headers), context.streams.place(request, principal.name), _counting(context):
         if media_type == JSON:
             document = await read_document(request, context.settings, EnqueueInput)
             receipt = await _enqueue_document(context, principal, query, document, idempotency_key)

@@ -21,6 +21,7 @@ from esa_preload.client import PreloadClient
 from esa_preload.errors import EsaPreloadError, SettingsError
 from esa_preload.logs import get_logger
 from esa_preload.notify import Notifier
+from esa_preload.otel import start_tracing
 from esa_preload.settings import PREFIX
 from esa_preload.stopping import Stop, loop_factory
 
@@ -50,6 +51,7 @@ def run(settings: Settings, *, warnings: Sequence[str] = ()) -> int:
     """
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
+        stack.callback(start_tracing("esa-preload-api", os.environ))
         for warning in warnings:
             log.warning("http.warning", message=warning)
         path = settings.tokens_path
