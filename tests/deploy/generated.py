@@ -27,6 +27,7 @@ def files() -> dict[str, str]:
     """Return the path of each file below deploy/, with its text."""
     return {
         "kubernetes/components/monitoring/prometheus-rule.yaml": prometheus_rule(),
+        "compose/sandbox/users.acl": sandbox_users(),
         "systemd/worker.env": _printed(worker_cli, "settings", "--env"),
         "systemd/api.env": _printed(producers_cli, "serve", "--settings", "env"),
     }
@@ -49,6 +50,13 @@ def prometheus_rule() -> str:
     return head + yaml.safe_dump(  # pyright: ignore[reportUnknownMemberType] - a gap in the stubs
         resource, sort_keys=False, width=1_000, allow_unicode=True
     )
+
+
+def sandbox_users() -> str:
+    """Return the users of deploy/redis, each with the password of the sandbox; nobody administers that."""
+    lines = (DEPLOY / "redis" / "users.acl").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith("user admin ")]
+    return "".join(line.replace(" on ", " on >sandbox-only ", 1) + "\n" for line in kept)
 
 
 def _printed(cli: click.Group, *arguments: str) -> str:
