@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from esa_preload.errors import (
+    AccessDeniedError,
     EsaPreloadError,
     IncompleteError,
     InvalidRequestError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
 
 __all__ = [
+    "AccessDeniedError",
     "AuditEntry",
     "EsaPreloadError",
     "Explanation",

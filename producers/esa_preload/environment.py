@@ -33,12 +33,24 @@ def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
         SettingsError: the first is not set, or its file cannot be read.
     """
     environ = os.environ if environ is None else environ
-    redis_url = environ.get(REDIS_URL, "").strip()
-    if not redis_url and f"{REDIS_URL}_FILE" in environ:
-        try:
-            redis_url = Path(environ[f"{REDIS_URL}_FILE"]).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"{REDIS_URL}_FILE cannot be read: {exc.__class__.__name__}") from exc
+    redis_url = read_secret(REDIS_URL, environ)
     if not redis_url:
         raise SettingsError(f"{REDIS_URL} is not set: it says where the queue is", hint=f"one of {SCHEMES}")
     return Environment(redis_url=redis_url, namespace=environ.get(NAMESPACE, "").strip() or "default")
+
+
+def read_secret(name: str, environ: Mapping[str, str] | None = None) -> str:
+    """
+    Read the variable *name*, or the file that *name* with ``_FILE`` names; empty when neither is set.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    value = environ.get(name, "").strip()
+    if not value and f"{name}_FILE" in environ:
+        try:
+            value = Path(environ[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SettingsError(f"{name}_FILE cannot be read: {exc.__class__.__name__}") from exc
+    return value

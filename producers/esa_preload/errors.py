@@ -32,31 +32,56 @@ class UnknownRequestError(EsaPreloadError, LookupError):
     """No such request: the id is wrong, or it ended longer ago than ``REQUEST_TTL``."""
 
 
-class QueueFullError(EsaPreloadError):
-    """The site's queue, or its number of lanes, is at its bound; ``receipt`` says how far this request came."""
+class AccessDeniedError(EsaPreloadError):
+    """The service does not know the token, or the token's role or sites do not allow this: have another one made."""
 
-    def __init__(self, message: str, *, receipt: Receipt | None = None, hint: str = "") -> None:
+
+class QueueFullError(EsaPreloadError):
+    """
+    The site's queue, or its number of lanes, is at its bound; ``receipt`` says how far this request came.
+
+    Attributes:
+        retry_after_s: when to call again, if the service said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        receipt: Receipt | None = None,
+        hint: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.receipt = receipt
+        self.retry_after_s = retry_after_s
 
 
 class QueueUnavailableError(EsaPreloadError):
     """
-    Redis cannot be used now: repeat the call with the same ``request_id``, which resumes where it stopped.
+    Redis, or the service before it, cannot be used now: repeat the call with the same ``request_id``, which resumes where it stopped.
 
     Attributes:
         request_id: of the call that broke off.
         receipt: what an enqueue had put in the queue for certain; the chunks on their way may be there as well.
         is_outage: it may pass by itself. If not, somebody must act: memory, rights, a password.
+        retry_after_s: when to call again, if the service said so.
     """
 
     def __init__(
-        self, message: str, *, request_id: str | None = None, hint: str = "", is_outage: bool = False
+        self,
+        message: str,
+        *,
+        request_id: str | None = None,
+        hint: str = "",
+        is_outage: bool = False,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.request_id = request_id
         self.receipt: Receipt | None = None
         self.is_outage = is_outage
+        self.retry_after_s = retry_after_s
 
 
 class NotDurableError(EsaPreloadError):

@@ -10,9 +10,10 @@ transactions. After a fork the child's calls go down a connection of its own.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from esa_preload.arguments import parse_interval
+from esa_preload.errors import SettingsError
 from esa_preload.following import Wait
 from esa_preload.private_loop import PrivateLoop, iterated_outside, outside
 
@@ -253,3 +254,62 @@ class SyncPreloads:
     def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
         """Return the calls of all workers in the last *minutes*, in buckets of 10 s, the oldest first, none left out."""
         return self._loop.run(lambda client: client.traffic(minutes=minutes))
+
+
+class PreloadClient(SyncPreloads):
+    """
+    Enqueue URLs for ESA to fetch, and follow them, over Redis.
+
+    Args:
+        redis: where the queue is, as a URL (``redis://…``).
+        namespace: of the workers that are to submit.
+        wait_for_redis: seconds (or a timedelta) that each step of a call waits for a Redis that is away; 0: fail fast.
+        actor: who calls, for the audit; ``user@host`` unless given.
+
+    Raises:
+        SettingsError: the URL, the namespace or the time is none.
+    """
+
+    def __init__(
+        self,
+        redis: str,
+        *,
+        namespace: str = "default",
+        wait_for_redis: float | timedelta = 0.0,
+        actor: str | None = None,
+    ) -> None:
+        from esa_preload.client import PreloadClient as Client  # noqa: PLC0415 - loads the library for Redis
+
+        if not isinstance(redis, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise SettingsError(
+                f"redis must be a URL, not {type(redis).__name__}: connections belong to an event loop"
+            )
+        super().__init__(
+            lambda: cast(
+                "Preloads", Client(redis, namespace=namespace, wait_for_redis=wait_for_redis, actor=actor)
+            )
+        )
+
+
+class HttpPreloadClient(SyncPreloads):
+    """
+    Enqueue URLs for ESA to fetch, and follow them, over the HTTP API (extra ``http-client``).
+
+    Its arguments are those of :class:`esa_preload.http.PreloadClient`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        wait_for_service: float | timedelta = 0.0,
+        allow_insecure: bool = False,
+    ) -> None:
+        from esa_preload.http import PreloadClient as Client  # noqa: PLC0415 - loads the library for HTTP
+
+        super().__init__(
+            lambda: Client(
+                base_url, token=token, wait_for_service=wait_for_service, allow_insecure=allow_insecure
+            )
+        )

@@ -57,6 +57,11 @@ def test_what_may_be_loaded(code: str, packages: set[str]) -> None:
     assert not modules & {"asyncio", "ssl", "importlib.metadata"}
 
 
+def test_the_client_without_await_loads_neither_redis_nor_http() -> None:
+    """Its module costs what asyncio costs: the libraries come with the client that needs them."""
+    assert packages_of(loaded_by("import esa_preload.sync")) == {"esa_preload"}
+
+
 def test_the_client_is_there_when_it_is_asked_for() -> None:
     """The name that is loaded late is the client's own, by import and by attribute; another name is still none."""
     code = """

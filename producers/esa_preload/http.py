@@ -1,0 +1,418 @@
+"""The verbs over the HTTP API, for services that cannot reach Redis (extra ``http-client``)."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from esa_preload.arguments import (
+    parse_expires_in,
+    parse_limit,
+    parse_list_count,
+    parse_operation,
+    parse_patience,
+    parse_plan,
+    parse_priority,
+    parse_rate,
+    parse_request_id,
+    parse_text,
+)
+from esa_preload.channel import Channel, NothingAcceptedError
+from esa_preload.documents import read_field, read_items, read_page, read_value
+from esa_preload.environment import read_secret
+from esa_preload.errors import (
+    IncompleteError,
+    InvalidRequestError,
+    NotDurableError,
+    QueueFullError,
+    QueueUnavailableError,
+    UnknownSiteError,
+)
+from esa_preload.explanation import Explanation
+from esa_preload.following import changes, wait_for_end
+from esa_preload.model import (
+    PACED_OPERATIONS,
+    AuditEntry,
+    Failure,
+    OperationLimit,
+    Page,
+    Plan,
+    Priority,
+    Receipt,
+    RequestInfo,
+    RequestStatus,
+    RequestUrl,
+    SiteStatus,
+    TrafficPoint,
+    parse_site_id,
+)
+from esa_preload.ndjson import Lines
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    import httpx
+
+    from esa_preload.interface import Progress, Urls
+    from esa_preload.model import RequestState, UrlState
+
+TOKEN = "ESA_PRELOAD_TOKEN"  # noqa: S105 - the name of a variable
+
+REQUESTS_MAX = 1_000
+"""Entries that the service puts on a page of requests, or of the audit."""
+
+
+class PreloadClient:
+    """
+    Enqueue URLs for ESA to fetch, and follow them, through a service that runs ``esa-preload serve``.
+
+    Its verbs are those of the client over Redis, with the same errors, and AccessDeniedError besides. Each call has one
+    Idempotency-Key from its first attempt to its last: a retry takes nothing twice. Use it as an async context manager; any
+    number of tasks may share it.
+
+    Args:
+        base_url: of the service, ``https://…``; ``http://`` only on loopback.
+        token: made by ``esa-preload token new``; from ``ESA_PRELOAD_TOKEN``, or the file that ``ESA_PRELOAD_TOKEN_FILE``
+            names, unless given. None is needed where the service has none.
+        wait_for_service: seconds (or a timedelta) for which a call is repeated while the service cannot be reached, or says that
+            it cannot take it now (429, 503); 0: fail fast. URLs from an iterator that was begun cannot be repeated.
+        allow_insecure: send the token over ``http://`` to any host, where something else keeps it out of sight.
+        transport: of httpx, instead of a connection to the service; for tests.
+
+    Raises:
+        SettingsError: the URL, the token or the time is none.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        wait_for_service: float | timedelta = 0.0,
+        allow_insecure: bool = False,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._channel = Channel(
+            base_url,
+            token=read_secret(TOKEN) if token is None else token,
+            patience_s=parse_patience("wait_for_service", wait_for_service),
+            allow_insecure=allow_insecure,
+            transport=transport,
+        )
+
+    def __repr__(self) -> str:
+        return f"<esa_preload.http.PreloadClient {self._channel.url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._channel.aclose()
+
+    async def enqueue(
+        self,
+        site_id: int,
+        urls: Urls,
+        *,
+        plan: Plan | None = None,
+        priority: Priority = "normal",
+        expires_in: float | timedelta | None = None,
+        request_id: str | None = None,
+        source: str | None = None,
+        durable: bool = False,
+        progress: Progress | None = None,
+    ) -> Receipt:
+        """Stream *urls* into the queue of a site, in one request; see :meth:`Preloads.enqueue`."""
+        if progress is not None and not callable(progress):
+            raise InvalidRequestError("progress must be a function of the number of URLs handled")
+        call = _parse_call(site_id, plan, priority, expires_in, source, durable=durable)
+        key = uuid.uuid4().hex if request_id is None else parse_request_id(request_id)
+        lines = Lines(urls, progress)
+        try:
+            return await self._enqueue(key, call, params=_flat(call), lines=lines)
+        except InvalidRequestError as exc:
+            # Raised by *urls* itself: the service never saw their end.
+            if not lines.is_broken or not lines.sent_bytes:
+                raise
+            nothing = Receipt(request_id=key, site_id=parse_site_id(site_id))
+            raise IncompleteError(str(exc), receipt=nothing, hint=exc.hint) from exc
+
+    async def enqueue_oss(
+        self,
+        site_id: int,
+        oss_url: str,
+        count: int | None = None,
+        *,
+        plan: Plan | None = None,
+        priority: Priority = "normal",
+        expires_in: float | timedelta | None = None,
+        request_id: str | None = None,
+        source: str | None = None,
+        durable: bool = False,
+    ) -> Receipt:
+        """Enqueue a list that ESA reads itself; see :meth:`Preloads.enqueue_oss`."""
+        call = _parse_call(site_id, plan, priority, expires_in, source, durable=durable)
+        key = uuid.uuid4().hex if request_id is None else parse_request_id(request_id)
+        number = parse_list_count(count)
+        document = {**call, "oss_url": oss_url, **({"count": number} if number else {})}
+        return await self._enqueue(key, call, document=document)
+
+    async def _enqueue(self, key: str, call: dict[str, Any], **body: Any) -> Receipt:
+        nothing = Receipt(request_id=key, site_id=call["site_id"])
+        headers = {"Idempotency-Key": key}
+        try:
+            answer = await self._channel.ask("POST", "/v1/preloads", about="site", headers=headers, **body)
+        except NothingAcceptedError as exc:
+            return exc.receipt
+        except (QueueFullError, QueueUnavailableError, NotDurableError) as exc:
+            exc.receipt = exc.receipt or nothing
+            if isinstance(exc, QueueUnavailableError):
+                exc.request_id = key
+                exc.hint = f"{exc.hint}; then repeat the call with the same request_id"
+            raise
+        return read_value(Receipt, answer)
+
+    async def status(self, request_id: str) -> RequestStatus:
+        """Return what became of every URL of a request."""
+        return read_value(RequestStatus, await self._channel.ask("GET", _path(request_id)))
+
+    async def wait(
+        self,
+        request_id: str,
+        *,
+        timeout: float | None = None,
+        progress: Callable[[RequestStatus], object] | None = None,
+    ) -> RequestStatus:
+        """Wait until every URL of a request has ended."""
+        return await wait_for_end(lambda: self.status(request_id), timeout=timeout, progress=progress)
+
+    def watch(self, request_id: str, *, interval_s: float = 1.0) -> AsyncIterator[RequestStatus]:
+        """Yield the status of a request, at once and whenever it has changed; the last one when it is done."""
+        return changes(lambda: self.status(request_id), interval_s=interval_s)
+
+    async def requests(
+        self,
+        site_id: int | None = None,
+        *,
+        state: RequestState | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """Return requests, of a site or of all of the token's, the newest first, at most 1,000 a page."""
+        params = _present(
+            site_id=None if site_id is None else parse_site_id(site_id),
+            state=state,
+            limit=_page_limit(limit, REQUESTS_MAX),
+            cursor=cursor,
+        )
+        return read_page(
+            RequestInfo, await self._channel.ask("GET", "/v1/preloads", about="site", params=params)
+        )
+
+    async def request_urls(
+        self, request_id: str, state: UrlState, *, limit: int = 1000, cursor: str | None = None
+    ) -> Page[RequestUrl]:
+        """Return the URLs of a request that are pending, or that ended as refused, expired or unknown."""
+        params = _present(state=state, limit=_page_limit(limit), cursor=cursor)
+        return read_page(
+            RequestUrl, await self._channel.ask("GET", f"{_path(request_id)}/urls", params=params)
+        )
+
+    async def explain(
+        self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
+    ) -> Explanation:
+        """Tell why a request, a site, or a URL of a site is not submitted yet."""
+        if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
+            raise InvalidRequestError("explain a request, a site, or a URL of a site")
+        params = _present(
+            request_id=None if request_id is None else parse_request_id(request_id),
+            site_id=None if site_id is None else parse_site_id(site_id),
+            url=url,
+        )
+        answer = await self._channel.ask(
+            "GET", "/v1/explain", about="site" if request_id is None else "request", params=params
+        )
+        return read_value(Explanation, answer)
+
+    async def cancel(self, request_id: str) -> tuple[int, int]:
+        """Give up what a request still has pending; return how many URLs that were, and how many are in flight."""
+        answer = await self._channel.ask("DELETE", _path(request_id))
+        cancelled, in_flight = (cast("int", read_field(name, answer)) for name in ("cancelled", "in_flight"))
+        return cancelled, in_flight
+
+    async def sites(self) -> list[SiteStatus]:
+        """Return the totals and the state of every site of the token, the first seen first."""
+        return read_items(SiteStatus, await self._channel.ask("GET", "/v1/sites", about="site"))
+
+    async def site_id(self, name_or_id: str | int) -> int:
+        """Return the id of a site: a number as it is, a name by the sites of the token that had a URL."""
+        try:
+            return parse_site_id(name_or_id)
+        except InvalidRequestError:
+            if not isinstance(name_or_id, str) or name_or_id.isdigit():
+                raise
+        for site in await self.sites():
+            if site.name == name_or_id.lower().rstrip("."):
+                return site.site_id
+        raise UnknownSiteError(f"no site of this token is named {name_or_id}", hint="see `esa-preload sites`")
+
+    async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
+        """Submit nothing more for a site until :meth:`resume`; return whether it was not paused before."""
+        path = f"/v1/sites/{parse_site_id(site_id)}/pause"
+        document = _present(reason=parse_text("reason", reason) or None)
+        answer = await self._channel.ask("POST", path, about="site", document=document)
+        return bool(read_field("changed", answer))
+
+    async def resume(self, site_id: int | None) -> bool:
+        """Let a site go on, whatever held it; ``None``: unblock the account. Return whether anything did."""
+        path = "/v1/account/resume" if site_id is None else f"/v1/sites/{parse_site_id(site_id)}/resume"
+        answer = await self._channel.ask("POST", path, about="site")
+        return bool(read_field("changed", answer))
+
+    async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
+        """Return the URLs that ended as refused, expired or unknown, newest last, *limit* a site at most."""
+        parse_limit(limit)
+        numbers = (
+            [site.site_id for site in await self.sites()] if site_id is None else [parse_site_id(site_id)]
+        )
+        found: list[Failure] = []
+        for number in numbers:
+            found += reversed([failure async for failure in self._newest_failures(number, limit)])
+        return found
+
+    async def _newest_failures(self, site_id: int, limit: int) -> AsyncIterator[Failure]:
+        cursor: str | None = None
+        while limit > 0:
+            page = await self.failure_page(site_id, limit=min(limit, 10_000), cursor=cursor)
+            for failure in page.items:
+                yield failure
+            limit, cursor = limit - len(page.items), page.cursor
+            if cursor is None:
+                return
+
+    async def failure_page(
+        self, site_id: int, *, reason: str | None = None, limit: int = 1000, cursor: str | None = None
+    ) -> Page[Failure]:
+        """Return the failures of a site, the newest first; with *reason* only those that failed for it."""
+        params = _present(
+            site_id=parse_site_id(site_id), reason=reason, limit=_page_limit(limit), cursor=cursor
+        )
+        return read_page(Failure, await self._channel.ask("GET", "/v1/failures", about="site", params=params))
+
+    async def requeue(
+        self, site_id: int, *, ids: Sequence[str] | None = None, limit: int = 10_000
+    ) -> list[Receipt]:
+        """Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures."""
+        number = parse_site_id(site_id)
+        document = _some(site_id=number, ids=None if ids is None else list(ids), limit=_page_limit(limit))
+        answer = await self._channel.ask("POST", "/v1/failures/requeue", about="site", document=document)
+        return read_items(Receipt, answer, name="receipts")
+
+    async def limits(self) -> list[OperationLimit]:
+        """Return the pace of each operation of ESA that was called, or set, since its limit was last reset."""
+        return read_items(OperationLimit, await self._channel.ask("GET", "/v1/limits"))
+
+    async def set_limit(self, operation: str, rate: float) -> None:
+        """Have *operation* called *rate* times a second, whatever was learnt of its limit."""
+        await self.change_limits([(operation, rate)])
+
+    async def reset_limits(self, operation: str | None = None) -> None:
+        """Forget what was learnt or set of *operation*, or of all."""
+        await self.change_limits(
+            [(each, None) for each in (PACED_OPERATIONS if operation is None else (operation,))]
+        )
+
+    async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
+        """Do what several :meth:`set_limit` and :meth:`reset_limits` do: in order, all or nothing."""
+        document = [
+            {"operation": parse_operation(operation), "rate": None if rate is None else parse_rate(rate)}
+            for operation, rate in changes
+        ]
+        if document:
+            await self._channel.ask("PATCH", "/v1/limits", document={"changes": document})
+
+    async def audit(
+        self, *, site_id: int | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[AuditEntry]:
+        """Return who did what, the newest first, at most 1,000 a page."""
+        params = _present(
+            site_id=None if site_id is None else parse_site_id(site_id),
+            limit=_page_limit(limit, REQUESTS_MAX),
+            cursor=cursor,
+        )
+        return read_page(AuditEntry, await self._channel.ask("GET", "/v1/audit", about="site", params=params))
+
+    async def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
+        """Return the calls of all workers in the last *minutes*, in buckets of 10 s, the oldest first."""
+        params = {"minutes": str(minutes)}
+        return read_items(TrafficPoint, await self._channel.ask("GET", "/v1/traffic", params=params))
+
+
+def _parse_call(
+    site_id: int,
+    plan: Plan | None,
+    priority: Priority,
+    expires_in: float | timedelta | None,
+    source: str | None,
+    *,
+    durable: bool,
+) -> dict[str, Any]:
+    """Return the arguments of an enqueue, beside its URLs, as a document."""
+    parsed = parse_plan(plan)
+    expires_in_ms = parse_expires_in(expires_in)
+    shape = {
+        "start": _moment(parsed.start),
+        "end": _moment(parsed.end),
+        "interval_s": parsed.interval_s,
+        "slice_len": parsed.slice_len,
+    }
+    return {
+        "site_id": parse_site_id(site_id),
+        "priority": parse_priority(priority),
+        **_some(
+            expires_in=expires_in_ms / 1000 or None,
+            source=parse_text("source", source) or None,
+            durable=durable or None,
+            plan=_some(**shape) or None,
+        ),
+    }
+
+
+def _flat(call: dict[str, Any]) -> dict[str, str]:
+    """Return the arguments of an enqueue as parameters of a query."""
+    return _present(**{**call, **call.get("plan", {}), "plan": None})
+
+
+def _some(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _present(**values: Any) -> dict[str, str]:
+    """Return those of *values* that are given, as text."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in _some(**values).items()
+    }
+
+
+def _moment(when: datetime | None) -> str | None:
+    return None if when is None else when.astimezone(UTC).isoformat()
+
+
+def _path(request_id: str) -> str:
+    key = parse_request_id(request_id)
+    # An id of dots alone is no step up the path.
+    return f"/v1/preloads/{key if key.strip('.') else key.replace('.', '%2E')}"
+
+
+def _page_limit(limit: int, most: int = 10_000) -> int:
+    return min(parse_limit(limit, most=10_000), most)
