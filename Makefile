@@ -12,7 +12,7 @@ VENDOR := producers/esa_preload/api/console/static/vendor
 # What runs in production: no server that is embedded, and nothing that a test needs.
 IMAGE  := worker http oss otel uvloop
 
-.PHONY: help demo test test-all lint types unit assets redis soak bench lock clean
+.PHONY: help demo test test-all lint types unit assets redis soak bench audit release lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ soak: $(VENV)/.dev  ## Break everything at random for ten minutes, then count: l
 
 bench: $(VENV)/.dev  ## Measure, print a table, and write it into docs/performance.md
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+audit: $(VENV)/.dev  ## Known vulnerabilities of what is locked, and its licences (3: the advisories could not be asked)
+	$(BIN)/python tests/supply/audit.py
+
+release: $(VENV)/.dev assets  ## Build the sdist and the wheel of a clean tree, twice, check and try them: dist/
+	$(BIN)/python tests/supply/release.py
 
 lock: $(VENV)/.dev  ## Renew the locked dependencies (needs uv)
 	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -o $(LOCKS)/runtime.txt
