@@ -17,7 +17,7 @@ from esa_preload.api.context import Context
 from esa_preload.api.metrics import Metrics
 from esa_preload.api.openapi import describe
 from esa_preload.api.problems import MEDIA_TYPE, Problem, ProblemError, field_errors, problem_of
-from esa_preload.api.watch import Watch
+from esa_preload.api.watch import Watch, route_of
 from esa_preload.errors import EsaPreloadError
 
 if TYPE_CHECKING:
@@ -99,4 +99,12 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     found = cast("HTTPException", error)
     kind = {404: "not-found", 405: "method-not-allowed"}.get(found.status_code, "invalid")
     headers = dict(found.headers or {})
+    if kind == "method-not-allowed" and (allowed := _methods_of(request)):
+        headers["Allow"] = ", ".join(allowed)
     return await _answer_error(request, ProblemError(kind, str(found.detail), headers=headers))
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return all methods of the path that was asked for: the framework tells those of one route of it only."""
+    operations = cast("FastAPI", request.app).openapi()["paths"].get(route_of(request.scope), {})
+    return [method.upper() for method in operations]

@@ -178,6 +178,8 @@ async def test_paths_and_methods_that_are_none(served: Served) -> None:
     problem(reply, 405, "method-not-allowed")
     assert (reply.headers["allow"], reply.headers["x-request-id"]) == ("GET", "mine")
     assert reply.headers["x-content-type-options"] == "nosniff"
+    reply = await http.put("/v1/preloads/x")
+    assert reply.headers["allow"] == "GET, DELETE"
     odd = await http.get("/v1/sites", headers={"X-Request-Id": "a b"})
     assert odd.headers["x-request-id"] != "a b"
     problem(await http.get("/v1/preloads/a%20b"), 422, "invalid")
