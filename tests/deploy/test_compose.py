@@ -14,12 +14,12 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from deploy.command_lines import parse
 from deploy.setting_names import DEFAULTS, is_known
 from docs.pages import ROOT
 from esa_preload.api.tokens import digest_of, read_tokens
 from esa_preload.connection import connect
 from esa_preload.scripts import as_text, command
-from esa_preload_worker.commands import cli as worker_cli
 from esa_preload_worker.embedded import valkey_binary
 from processes import environment, started
 from waiting import wait_until
@@ -148,8 +148,8 @@ def test_only_workers_and_api_reach_the_queue_and_the_profile_is_the_sandbox_s()
     assert SERVICES["valkey"]["networks"] == ["queue"]
     assert {name for name, one in SERVICES.items() if "profiles" in one} == {"sandbox"}
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
-    name, *arguments = SERVICES["sandbox"]["command"][1:]
-    worker_cli.commands[name].make_context(name, arguments).close()
+    for name in ("sandbox", *OURS):
+        parse(SERVICES[name]["command"])
 
 
 async def test_the_queue_starts_as_it_is_told_and_is_probed_as_its_users_are_allowed() -> None:

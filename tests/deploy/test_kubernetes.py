@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.command_lines import parse
 from deploy.manifests import (
     KUBERNETES,
     Manifest,
@@ -292,6 +293,14 @@ def test_a_role_s_variables_are_those_that_the_official_library_reads() -> None:
     token = source["serviceAccountToken"]
     assert token["audience"] == "sts.aliyuncs.com"
     assert f"{mount['mountPath']}/{token['path']}" == variables["ALIBABA_CLOUD_OIDC_TOKEN_FILE"]
+
+
+def test_what_our_containers_run_is_a_command_of_ours() -> None:
+    """Worker, API and sandbox by commands and options that exist."""
+    ours = [container_of(one) for one in of_kind("Deployment") if container_of(one)["image"] == "esa-preload"]
+    assert len(ours) == 3
+    for container in ours:
+        parse(container["args"])
 
 
 def test_images_are_pinned() -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from deploy.command_lines import parse
 from deploy.confined import LIBRARY, PR_SET_MDWE, settings_of
 from deploy.programs import program
 from deploy.setting_names import DEFAULTS, is_known
-from docs.pages import ROOT
+from docs.pages import DOCS, ROOT, read
 from esa_preload import PreloadClient
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from processes import BIN, environment, started, worker_environment
@@ -73,6 +74,7 @@ def test_the_exposure_is_low(installed: Path, component: str) -> None:
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", shown)
     assert found
     assert float(found[1]) <= EXPOSURE, shown
+    assert f"counts {EXPOSURE} of 10" in read(DOCS / "how-to" / "deploy-with-systemd.md")
 
 
 @pytest.mark.parametrize("component", OURS)
@@ -114,6 +116,8 @@ def test_it_has_time_to_finish_and_its_watchdog_is_patient(component: str) -> No
     )
     assert float(one(component, "WatchdogSec")) >= 10
     assert one(component, "Type") == "notify"
+    program_path, *arguments = one(component, "ExecStart").split()
+    parse([Path(program_path).name, *arguments])
     assert one(component, "RestartPreventExitStatus") == "2", "the code for settings"
 
 
