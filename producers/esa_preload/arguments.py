@@ -5,13 +5,26 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from esa_preload.errors import InvalidRequestError, SettingsError
-from esa_preload.model import INT32_MAX, PACED_OPERATIONS, PRIORITIES, Plan, Priority
+from esa_preload.model import (
+    INT32_MAX,
+    PACED_OPERATIONS,
+    PRIORITIES,
+    REQUEST_STATES,
+    URL_STATES,
+    Plan,
+    Priority,
+    RequestState,
+    UrlState,
+)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
 _ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _TEXT_MAX_CHARS = 128
 _EXPIRES_MAX_S = 366 * 86_400.0
 MINUTES_MOST = 120
@@ -95,6 +108,44 @@ def parse_minutes(value: object) -> int:
     if type(value) is not int or not 1 <= value <= MINUTES_MOST:
         raise InvalidRequestError(f"minutes must be a whole number from 1 to {MINUTES_MOST}, not {value!r}")
     return value
+
+
+def parse_state(value: object) -> RequestState | None:
+    """Return the state of requests that are wanted, or ``None`` for all."""
+    if value is not None and value not in REQUEST_STATES:
+        raise InvalidRequestError(f"state must be one of {', '.join(REQUEST_STATES)}, not {value!r}")
+    return value
+
+
+def parse_url_state(value: object) -> UrlState:
+    """Return a state in which URLs are known by name."""
+    if value not in URL_STATES:
+        raise InvalidRequestError(
+            f"state must be one of {', '.join(URL_STATES)}, not {value!r}",
+            hint="URLs in another state are counted, and not kept by name: see `status`",
+        )
+    return value
+
+
+def parse_number_cursor(value: object) -> str | None:
+    """Return the cursor of a list that goes by numbers; ``None`` at its begin."""
+    if value is not None and (not isinstance(value, str) or not _NUMBER.fullmatch(value)):
+        raise InvalidRequestError(f"cursor must be as a page gave it, not {value!r}")
+    return value
+
+
+def parse_entry_cursor(value: object) -> str | None:
+    """Return the cursor of a list that goes by entries; ``None`` at its begin."""
+    return None if value is None else parse_entry_id("cursor", value)
+
+
+def parse_entry_ids(value: object) -> list[str] | None:
+    """Return the ids of failures, or ``None`` for all."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise InvalidRequestError("ids must be a list of the ids of failures")
+    return [parse_entry_id("an id", each) for each in cast("Sequence[object]", value)]
 
 
 def parse_timeout(value: object) -> float:

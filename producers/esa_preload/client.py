@@ -16,18 +16,22 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from esa_preload.actor import default_actor
 from esa_preload.arguments import (
-    parse_entry_id,
+    parse_entry_cursor,
+    parse_entry_ids,
     parse_expires_in,
     parse_limit,
     parse_list_count,
     parse_minutes,
+    parse_number_cursor,
     parse_operation,
     parse_patience,
     parse_plan,
     parse_priority,
     parse_rate,
     parse_request_id,
+    parse_state,
     parse_text,
+    parse_url_state,
 )
 from esa_preload.cancellation import end_tasks
 from esa_preload.chunks import Chunk, Chunker, digest_urls, read_chunks
@@ -55,9 +59,13 @@ from esa_preload.model import (
     Plan,
     Priority,
     Receipt,
+    RequestInfo,
+    RequestState,
     RequestStatus,
+    RequestUrl,
     SiteStatus,
     TrafficPoint,
+    UrlState,
     parse_site_id,
 )
 from esa_preload.site_names import parse_site_name
@@ -65,7 +73,7 @@ from esa_preload.tracing import enqueue_span
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -76,6 +84,7 @@ if TYPE_CHECKING:
 CHUNKS_IN_FLIGHT = 4
 PAGE_MOST = 10_000
 
+_NOTHING: Mapping[str, Sequence[str]] = {}
 _REPEAT = "repeat the call with the same request_id"
 
 _BROKEN: Any = (RedisConnectionError, ConnectionError, FileNotFoundError)
@@ -203,19 +212,34 @@ class PreloadClient:
         return await self._enqueue(header, urls, durable=durable, progress=progress)
 
     async def _enqueue(
-        self, header: Header, urls: Urls, *, durable: bool = False, progress: Progress | None = None
+        self,
+        header: Header,
+        urls: Urls,
+        *,
+        durable: bool = False,
+        progress: Progress | None = None,
+        forget: Mapping[str, Sequence[str]] = _NOTHING,
     ) -> Receipt:
+        """Send *urls* in chunks; with each of them go those failures of its URLs that are to be forgotten."""
         with enqueue_span(site_id=header.site_id, request_id=header.request_id) as span:
             with _telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
                 chunker = Chunker(url_max_chars=await self._longest_url())
             tally = _Tally(header, chunker, progress)
+            traced = replace(header, trace=span.trace)
             with _telling(tally.receipt):
-                await self._send(replace(header, trace=span.trace), chunker, urls, tally, durable=durable)
+                await self._send(traced, chunker, urls, tally, durable=durable, forget=forget)
             span.tell(tally.receipt())
         return tally.receipt()
 
     async def _send(
-        self, header: Header, chunker: Chunker, urls: Urls, tally: _Tally, *, durable: bool
+        self,
+        header: Header,
+        chunker: Chunker,
+        urls: Urls,
+        tally: _Tally,
+        *,
+        durable: bool,
+        forget: Mapping[str, Sequence[str]],
     ) -> None:
         sent = 0
         in_flight: set[asyncio.Task[None]] = set()
@@ -225,7 +249,7 @@ class PreloadClient:
                 if held is not None:
                     if len(in_flight) >= CHUNKS_IN_FLIGHT:
                         in_flight = await _one_of(in_flight)
-                    in_flight.add(asyncio.create_task(self._accept(tally, header, held)))
+                    in_flight.add(asyncio.create_task(self._accept(tally, header, held, forget=forget)))
                     sent += 1
                 held = chunk
             if not chunker.distinct and not chunker.rejected_count:
@@ -233,7 +257,9 @@ class PreloadClient:
             while in_flight:
                 in_flight = await _one_of(in_flight)
             # The last chunk seals the request: one round trip for the usual small one.
-            await self._accept(tally, header, held, total=sent + (held is not None), durable=durable)
+            await self._accept(
+                tally, header, held, total=sent + (held is not None), durable=durable, forget=forget
+            )
         except InvalidRequestError as exc:
             if not sent:
                 raise
@@ -379,6 +405,68 @@ class PreloadClient:
         number = None if site_id is None else parse_site_id(site_id)
         return await self._ledger.failures(number, limit=parse_limit(limit))
 
+    async def failure_page(
+        self, site_id: int, *, reason: str | None = None, limit: int = 1000, cursor: str | None = None
+    ) -> Page[Failure]:
+        """Return the failures of a site, the newest first; with *reason* only those that failed for it."""
+        items, next_cursor = await self._ledger.failure_page(
+            parse_site_id(site_id),
+            reason=reason,
+            limit=parse_limit(limit, most=PAGE_MOST),
+            before=parse_entry_cursor(cursor),
+        )
+        return Page(items=tuple(items), cursor=next_cursor)
+
+    async def requests(
+        self,
+        site_id: int | None = None,
+        *,
+        state: RequestState | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """
+        Return requests, of a site or of all, the newest first.
+
+        A request is listed for as long as :meth:`status` knows it. One that ends between two pages may be missing from
+        those of one *state*. A page may hold fewer than *limit* while its ``cursor`` is not ``None``.
+        """
+        items, next_cursor = await self._ledger.requests(
+            None if site_id is None else parse_site_id(site_id),
+            state=parse_state(state),
+            limit=parse_limit(limit, most=PAGE_MOST),
+            below=parse_number_cursor(cursor),
+        )
+        return Page(items=tuple(items), cursor=next_cursor)
+
+    async def request_urls(
+        self, request_id: str, state: UrlState, *, limit: int = 1000, cursor: str | None = None
+    ) -> Page[RequestUrl]:
+        """
+        Return the URLs of a request that are pending, or that ended as refused, expired or unknown.
+
+        What was submitted is counted, not kept by name. Pending ones come in no order, and those that are taken between
+        two pages are left out; a page may hold somewhat more than *limit*, or fewer, or none, while its ``cursor`` is not ``None``.
+        Ended ones come newest first, from the failures of the site, of which about 10,000 are kept: the counts of
+        :meth:`status` may be higher.
+
+        Raises:
+            UnknownRequestError: no such request.
+            InvalidRequestError: also for another state.
+        """
+        request_id, state, limit = (
+            parse_request_id(request_id),
+            parse_url_state(state),
+            parse_limit(limit, most=PAGE_MOST),
+        )
+        if state == "pending":
+            start = parse_number_cursor(cursor) or "0"
+            items, next_cursor = await self._ledger.pending_urls(request_id, limit=limit, cursor=start)
+        else:
+            before = parse_entry_cursor(cursor)
+            items, next_cursor = await self._ledger.ended_urls(request_id, state, limit=limit, before=before)
+        return Page(items=tuple(items), cursor=next_cursor)
+
     async def cancel(self, request_id: str) -> tuple[int, int]:
         """
         Give up what a request still has pending.
@@ -468,7 +556,7 @@ class PreloadClient:
         return await self._ledger.audit(
             None if site_id is None else parse_site_id(site_id),
             limit=parse_limit(limit, most=PAGE_MOST),
-            before=None if cursor is None else parse_entry_id("cursor", cursor),
+            before=parse_entry_cursor(cursor),
         )
 
     async def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
@@ -480,34 +568,38 @@ class PreloadClient:
         """
         return await self._ledger.traffic(minutes=parse_minutes(minutes))
 
-    async def requeue(self, site_id: int, *, limit: int = 10_000) -> list[Receipt]:
+    async def requeue(
+        self, site_id: int, *, ids: Sequence[str] | None = None, limit: int = 10_000
+    ) -> list[Receipt]:
         """
         Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures.
 
-        Failures are URLs refused, expired or unknown; what had expired does not expire again. Safe to repeat while nothing
-        fails anew: a call that broke off is taken up where it stopped; else what it took up may be sent twice. Left alone are lists in
-        OSS, and URLs whose plan has ended.
+        Failures are URLs refused, expired or unknown; what had expired does not expire again. Safe to repeat: a failure is
+        forgotten by the script that takes its URL up. Left alone are lists in OSS, and URLs whose plan has ended.
 
         Args:
+            ids: of the failures to take up, as ``Failure.id`` has them; those that are gone are passed over.
             limit: failures taken up, the oldest first.
+
+        Raises:
+            QueueFullError: as of :meth:`enqueue`. What was not taken is among the failures as before.
         """
         site_id = parse_site_id(site_id)
-        by_lane: dict[str, list[tuple[str, str]]] = {}
-        for entry_id, fields in await self._ledger.failure_entries(site_id, limit=limit):
-            by_lane.setdefault(fields.get("lane", ""), []).append((entry_id, fields["url"]))
+        entries = await self._ledger.failure_entries(
+            site_id, ids=parse_entry_ids(ids), limit=parse_limit(limit)
+        )
+        by_lane: dict[str, dict[str, list[str]]] = {}
+        for entry_id, fields in entries:
+            by_lane.setdefault(fields.get("lane", ""), {}).setdefault(fields["url"], []).append(entry_id)
         receipts: list[Receipt] = []
-        for lane, entries in by_lane.items():
+        for lane, failed in by_lane.items():
             plan = Plan.from_lane_key(lane)
             if lane.startswith(LIST_LANE) or (plan.end and plan.end <= datetime.now(UTC)):
                 continue
-            ids = [entry_id for entry_id, _ in entries]
             # Named after what it takes up, so that a repeat is the same request. Sites number their failures alike.
-            request_id = f"requeue-{digest_urls([str(site_id), *ids])}"
-            header = self._header(site_id, plan, "normal", None, request_id, "requeue")
-            receipts.append(
-                await self._enqueue(replace(header, action="requeued"), [url for _, url in entries])
-            )
-            await self._ledger.forget_failures(site_id, ids)
+            digest = digest_urls([str(site_id), *(entry_id for some in failed.values() for entry_id in some)])
+            header = self._header(site_id, plan, "normal", None, f"requeue-{digest}", "requeue")
+            receipts.append(await self._enqueue(replace(header, action="requeued"), failed, forget=failed))
         return receipts
 
     async def _accept(
@@ -518,12 +610,19 @@ class PreloadClient:
         *,
         total: int | None = None,
         durable: bool = False,
+        forget: Mapping[str, Sequence[str]],
     ) -> None:
         if chunk is None:
             accepted = await self._ledger.accept(header, total=total, durable=durable)
         else:
             accepted = await self._ledger.accept(
-                header, chunk.urls, number=chunk.number, digest=chunk.digest, total=total, durable=durable
+                header,
+                chunk.urls,
+                number=chunk.number,
+                digest=chunk.digest,
+                total=total,
+                durable=durable,
+                forget=[entry_id for url in chunk.urls for entry_id in forget.get(url, ())],
             )
         tally.add(accepted, len(chunk.urls) if chunk else 0)
         if total is not None:

@@ -181,7 +181,7 @@ class Preloads(Protocol):
         Return requests, of a site or of all, the newest first.
 
         A request is listed for as long as :meth:`status` knows it. One that ends between two pages may be missing from
-        those of one *state*.
+        those of one *state*. A page may hold fewer than *limit* while its ``cursor`` is not ``None``.
         """
         ...
 

@@ -106,6 +106,14 @@ class Keys:
         """Hash: a request and its counts; ends ``REQUEST_TTL`` after it is done."""
         return f"{self.prefix}request:{number}"
 
+    def active(self, site_id: int | None = None) -> str:
+        """Sorted set: request that has something left to do → its number; of a site, or over all."""
+        return f"{self.prefix}active" + ("" if site_id is None else f":{site_id}")
+
+    def done(self, site_id: int | None = None) -> str:
+        """Sorted set with a TTL: request that is done → its number; of a site, or over all."""
+        return f"{self.prefix}done" + ("" if site_id is None else f":{site_id}")
+
     def chunks(self, number: str) -> str:
         """Hash: chunk number → digest and result; ends with the request."""
         return f"{self.prefix}chunks:{number}"

@@ -7,7 +7,6 @@ import contextlib
 import copy
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
@@ -38,23 +37,36 @@ from esa_preload.errors import (
 from esa_preload.facts import Facts, parse_facts
 from esa_preload.model import (
     PACED_OPERATIONS,
-    PLAN_COUNTS,
-    REQUEST_COUNTS,
     AuditAction,
     AuditEntry,
     Failure,
     OperationLimit,
     Page,
+    RequestInfo,
+    RequestState,
     RequestStatus,
+    RequestUrl,
     SiteStatus,
     TrafficPoint,
+    UrlState,
 )
 from esa_preload.patience import patiently
+from esa_preload.records import (
+    can_expire,
+    check_version,
+    ended_url,
+    failure,
+    has_expired,
+    moment,
+    request_info,
+    request_status,
+)
 from esa_preload.scripts import Reply, as_text, command, commands, load_script, run_script
 from esa_preload.site_names import KnownNames, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from redis.asyncio import Redis
 
@@ -68,15 +80,18 @@ SET_RATE = load_script("set_rate", includes=_AUDIT)
 SITES = load_script("sites")
 FIND_SITE = load_script("find_site")
 TRAFFIC = load_script("traffic")
+PENDING = load_script("pending")
 EXPLAIN = load_script("explain", includes=(("esa_preload", "gate"),))
 
-RECORD_VERSION = 1
 RATE_VERSION = 2
 BUCKETS_A_MINUTE = 6
 AUDIT_A_CALL = 1_000
 """Where only some of the entries are wanted."""
 SITES_A_CALL = 50
 """With a hundred lanes each they take some milliseconds."""
+SCANS_A_PAGE = 50
+"""Each looks at a thousand URLs of a lane, of which a request may own few."""
+FAILURES_A_CALL = 1_000
 STEP_S = 15.0
 """More than a connection and a reply may take: callers that share a pool connect one after the other, each with its own time-out."""
 
@@ -220,6 +235,7 @@ class Ledger:
         digest: str = "",
         total: int | None = None,
         weight: int = 1,
+        forget: Sequence[str] = (),
         durable: bool = False,
     ) -> Accepted:
         """
@@ -234,6 +250,7 @@ class Ledger:
             digest: of the chunk's content.
             total: number of chunks of the request, once it is known.
             weight: URLs that each entry stands for: 1, but for a list in OSS (0 when its producer does not know).
+            forget: entries of the site's failures that the chunk takes up.
             durable: with *total*: wait until all of the request outlives a crash of the server, or tell the ``doubt``.
 
         Raises:
@@ -257,6 +274,7 @@ class Ledger:
             header.action,
             self.actor,
             header.trace,
+            " ".join(forget),
             *urls,
         )
 
@@ -273,7 +291,7 @@ class Ledger:
                     accepted=accepted,
                     merged=merged,
                     duplicates=dropped,
-                    waiting_until=_moment(waits) if waits else None,
+                    waiting_until=moment(waits) if waits else None,
                     is_sealed=sealed == 1,
                     doubt=doubt,
                 )
@@ -439,7 +457,7 @@ class Ledger:
         first_ms, bucket_ms, *counts = map(int, reply)
         return [
             TrafficPoint(
-                at=_moment(first_ms + number * bucket_ms),
+                at=moment(first_ms + number * bucket_ms),
                 seconds=bucket_ms // 1000,
                 calls=passed + throttled,
                 throttled=throttled,
@@ -479,6 +497,12 @@ class Ledger:
         Raises:
             UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
         """
+        _, record = await self._request(request_id)
+        now_ms = await self._now_ms(request_id) if can_expire(record) else 0
+        return request_status(record, now_ms)
+
+    async def _request(self, request_id: str) -> tuple[str, dict[str, str]]:
+        """Return number and record of a request."""
         number_key = self.keys.request_number(request_id)
         number = await self._ask(lambda: command(self.redis, "GET", number_key), request_id)
         if number is None:
@@ -486,18 +510,105 @@ class Ledger:
         record = await self._ask(lambda: self._hash(self.keys.request(as_text(number))), request_id)
         if not record:
             raise unknown_request(request_id)
-        _check_version(record, f"request {request_id}")
-        counts = {name: int(record.get(name, 0)) for name in (*REQUEST_COUNTS, *PLAN_COUNTS)}
-        can_expire = "ended" not in record and "done_at" not in record and "expires_at" in record
-        if can_expire and float(record["expires_at"]) <= await self._now_ms(request_id):
-            # No claim takes them any more; whichever script meets the request next writes it down.
-            counts["expired"], counts["pending"] = counts["expired"] + counts["pending"], 0
-            record |= {"sealed": ""}
-        open_lists = int(record.get("lists", 0))
-        done = "sealed" in record and counts["pending"] == counts["in_flight"] == open_lists == 0
-        return RequestStatus(
-            request_id=request_id, site_id=int(record["site"]), state="done" if done else "active", **counts
+        check_version(record, f"request {request_id}")
+        return as_text(number), record
+
+    async def requests(
+        self, site_id: int | None, *, state: RequestState | None, limit: int, below: str | None
+    ) -> tuple[list[RequestInfo], str | None]:
+        """
+        Return requests, the newest first, and the number below which the next ones are, or ``None`` when there are none.
+
+        They are *limit* at most; those whose record has just gone, or that are in no such *state* any more, are left out.
+        """
+        # One that is done between two looks is met by the second: active ones come first.
+        indexes = {"active": self.keys.active(site_id), "done": self.keys.done(site_id)}
+        top = "+inf" if below is None else f"({below}"
+        asked = [
+            ("ZRANGE", key, top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit)
+            for key in ([indexes[state]] if state else indexes.values())
+        ]
+        replies = await self._ask(lambda: commands(self.redis, asked))
+        numbers = sorted({int(number) for reply in replies for number in reply}, reverse=True)[:limit]
+        reads = [("HGETALL", self.keys.request(str(number))) for number in numbers]
+        (seconds, micros), *records = await self._ask(lambda: commands(self.redis, [("TIME",), *reads]))
+        now_ms = self.now_ms or int(seconds) * 1000 + int(micros) // 1000
+        found = [request_info(_known(_text_hash(record)), now_ms) for record in records if record]
+        is_full = len(numbers) == limit
+        return (
+            [info for info in found if state in (None, info.status.state)],
+            str(numbers[-1]) if is_full else None,
         )
+
+    async def pending_urls(
+        self, request_id: str, *, limit: int, cursor: str
+    ) -> tuple[list[RequestUrl], str | None]:
+        """
+        Return about *limit* URLs that are pending for a request, from a part of its lane, and where to go on, or ``None`` at its end.
+
+        Raises:
+            UnknownRequestError: no such request.
+        """
+        number, record = await self._request(request_id)
+        if int(record.get("pending", 0)) == 0 or has_expired(record, await self._now_ms(request_id)):
+            return [], None
+        found: dict[str, RequestUrl] = {}
+        for _ in range(SCANS_A_PAGE):
+            arguments = (self._now, number, record["site"], record["lane"], cursor, limit - len(found))
+            reply = await self._ask(partial(run_script, self.redis, PENDING, self.keys.prefix, arguments))
+            cursor, *pairs = (as_text(value) for value in reply)
+            for url, at in zip(pairs[::2], pairs[1::2], strict=True):
+                found[url] = RequestUrl(url=url, state="pending", at=moment(float(at)))
+            if cursor == "0" or len(found) >= limit:
+                break
+        return list(found.values()), None if cursor == "0" else cursor
+
+    async def ended_urls(
+        self, request_id: str, state: UrlState, *, limit: int, before: str | None
+    ) -> tuple[list[RequestUrl], str | None]:
+        """
+        Return *limit* URLs at most that ended in *state* for a request, the newest first, and before which entry the next ones are.
+
+        Raises:
+            UnknownRequestError: no such request.
+        """
+        number, record = await self._request(request_id)
+        found: list[tuple[str, RequestUrl]] = []
+        async for entry_id, fields in self._failures_before(int(record["site"]), before):
+            if float(fields["at"]) < float(record["created_at"]):
+                break
+            if url := ended_url(fields, number, state):
+                found.append((entry_id, url))
+            if len(found) > limit:
+                break
+        return _cut(found, limit)
+
+    async def failure_page(
+        self, site_id: int, *, reason: str | None, limit: int, before: str | None
+    ) -> tuple[list[Failure], str | None]:
+        """Return *limit* failures of a site at most, the newest first, and before which entry the next ones are."""
+        found: list[tuple[str, Failure]] = []
+        async for entry_id, fields in self._failures_before(site_id, before):
+            if reason in (None, fields["reason"]):
+                found.append((entry_id, failure(site_id, entry_id, fields)))
+            if len(found) > limit:
+                break
+        return _cut(found, limit)
+
+    async def _failures_before(
+        self, site_id: int, before: str | None
+    ) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        """Yield the entries of a site's failures, the newest first, read in pages."""
+        key = self.keys.failures(site_id)
+        top = "+" if before is None else f"({before}"
+        while True:
+            asked = ("XREVRANGE", key, top, "-", "COUNT", FAILURES_A_CALL)
+            entries = await self._ask(partial(command, self.redis, *asked))
+            for entry_id, fields in entries:
+                yield as_text(entry_id), _text_hash(fields)
+            if len(entries) < FAILURES_A_CALL:
+                return
+            top = f"({as_text(entries[-1][0])}"
 
     async def site_ids(self) -> list[int]:
         """Return every site ever seen, the first seen first."""
@@ -537,17 +648,19 @@ class Ledger:
             for site_id, jobs, oldest_ms, record in page["sites"]
         ]
 
-    async def failure_entries(self, site_id: int, *, limit: int) -> list[tuple[str, dict[str, str]]]:
-        """Return the entries of a site's failures, oldest first: id and fields."""
+    async def failure_entries(
+        self, site_id: int, *, ids: Sequence[str] | None = None, limit: int
+    ) -> list[tuple[str, dict[str, str]]]:
+        """Return entries of a site's failures, oldest first, id and fields: all, or those of *ids* that are there."""
         key = self.keys.failures(site_id)
-        entries = await self._ask(lambda: command(self.redis, "XRANGE", key, "-", "+", "COUNT", limit))
+        if ids is None:
+            asked: list[tuple[str | int, ...]] = [("XRANGE", key, "-", "+", "COUNT", limit)]
+        else:
+            wanted = sorted(set(ids), key=lambda entry_id: [int(part) for part in entry_id.split("-")])
+            asked = [("XRANGE", key, entry_id, entry_id) for entry_id in wanted]
+        replies = await self._ask(lambda: commands(self.redis, asked))
+        entries = [entry for reply in replies for entry in reply][:limit]
         return [(as_text(entry_id), _text_hash(fields)) for entry_id, fields in entries]
-
-    async def forget_failures(self, site_id: int, entry_ids: Sequence[str]) -> None:
-        """Remove entries of a site's failures."""
-        key = self.keys.failures(site_id)
-        if entry_ids:
-            await self._ask(lambda: command(self.redis, "XDEL", key, *entry_ids))
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
         """Return the URLs that ended as refused, expired or unknown, newest last, at most *limit* a site."""
@@ -555,7 +668,7 @@ class Ledger:
         for one in [site_id] if site_id is not None else await self.site_ids():
             entries = await self._newest_failures(one, limit)
             found += [
-                _failure(one, as_text(entry_id), _text_hash(fields)) for entry_id, fields in reversed(entries)
+                failure(one, as_text(entry_id), _text_hash(fields)) for entry_id, fields in reversed(entries)
             ]
         return found
 
@@ -588,17 +701,15 @@ def _text_hash(raw: Mapping[Any, Any]) -> dict[str, str]:
     return {as_text(key): as_text(value) for key, value in raw.items()}
 
 
-def _check_version(record: Mapping[str, str], what: str) -> None:
-    version = int(record.get("v", RECORD_VERSION))
-    if version > RECORD_VERSION:
-        raise UnsupportedRecordError(
-            f"{what} has version {version}, this release reads {RECORD_VERSION}",
-            hint="upgrade esa-preload in this process",
-        )
+def _known(record: dict[str, str]) -> dict[str, str]:
+    check_version(record, f"request {record['id']}")
+    return record
 
 
-def _moment(at_ms: float) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
+def _cut(found: list[tuple[str, T]], limit: int) -> tuple[list[T], str | None]:
+    """Return the first *limit* items, and the id of the last where there are more."""
+    items = [item for _, item in found[:limit]]
+    return items, found[limit - 1][0] if len(found) > limit else None
 
 
 def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None, now_ms: int) -> SiteStatus:
@@ -613,7 +724,7 @@ def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None,
         submitted=int(record.get("submitted", 0)),
         refused=int(record.get("refused", 0)),
         oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
-        waiting_until=_moment(float(record["wait_until"])) if state == "waiting" else None,
+        waiting_until=moment(float(record["wait_until"])) if state == "waiting" else None,
         jobs=int(record.get("jobs", 0)),
         job_cap=job_cap_of(record, now_ms),
     )
@@ -624,7 +735,7 @@ def _audit_entry(entry_id: str, fields: Mapping[str, str]) -> AuditEntry:
     said = {name: printable(fields.get(name, "")) for name in ("actor", "source", "detail")}
     return AuditEntry(
         id=entry_id,
-        at=_moment(float(fields["at"])),
+        at=moment(float(fields["at"])),
         action=cast("AuditAction", fields["action"]),
         site_id=int(fields["site"]) if fields.get("site") else None,
         request_id=fields.get("request") or None,
@@ -649,16 +760,3 @@ def site_state(
     if float(record.get("wait_until", 0)) > now_ms:
         return "waiting", record.get("wait_reason", "")
     return "active", ""
-
-
-def _failure(site_id: int, entry_id: str, fields: Mapping[str, str]) -> Failure:
-    return Failure(
-        id=entry_id,
-        url=fields["url"],
-        site_id=site_id,
-        reason=fields["reason"],
-        # What expired was in no batch.
-        code=fields.get("code", ""),
-        at=_moment(float(fields["at"])),
-        batch_id=fields.get("batch", ""),
-    )

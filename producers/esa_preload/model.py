@@ -189,6 +189,7 @@ class Page(Generic[T]):
 
 
 RequestState = Literal["active", "done"]
+REQUEST_STATES: tuple[RequestState, ...] = ("active", "done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

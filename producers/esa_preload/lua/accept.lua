@@ -3,14 +3,15 @@
 -- ARGV: 2 request id, 3 site, 4 plan as the producer wrote it, 5 lane of that plan, 6 band (0 high, 1 normal, 2 low),
 --       7 ms until expiry or '', 8 source, 9 chunk number or '' for none, 10 its digest,
 --       11 number of chunks in all or '' when not known yet, 12 URLs that each entry stands for (1, but for a list in OSS),
---       13 'enqueued' or 'requeued', 14 actor, 15 trace context or '', 16... urls (distinct, normalised, at most 1,000).
+--       13 'enqueued' or 'requeued', 14 actor, 15 trace context or '', 16 entries of the site's failures that it takes up, with spaces between, or
+--       '': forgotten with it, 17... urls (distinct, normalised, at most 1,000).
 -- Returns: {'ok', accepted, merged, duplicates, waiting until ms or 0, 1 if sealed} | {'conflict', what differs} | {'full', pending, bound}
 --        | {'lanes', bound} | {'owners', bound} | {'ended', how}.
 -- Repeating a chunk changes nothing and returns what it returned. O(urls), and the bytes of the owners of those that are pending.
 local request_id, site, plan, lane, band = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local expires_in, source, number, digest, total = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local weight, action, actor, trace = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
-local FIRST = 16
+local FIRST = 17
 
 -- Returns 1 once the request is sealed. Written again when it was: who waits for the disk waits for its own write only.
 local function seal(owner, key, sealed)
@@ -114,6 +115,7 @@ if is_new then
   call('HSET', key, 'v', VERSION, 'id', request_id, 'site', site, 'plan', plan, 'lane', lane, 'band', band,
     'expires_in', expires_in, 'source', source, 'actor', actor, 'created_at', text(now))
   if trace ~= '' then call('HSET', key, 'trace', trace) end
+  list_request(owner, site, 'active')
   call('ZADD', P .. 'sites', 'NX', text(now), site)
   call('HSETNX', site_key, 'v', VERSION)
   if expires_in ~= '' then
@@ -184,6 +186,7 @@ if count > 0 then
     account_site(site, dropped)
   end
 end
+for entry in string.gmatch(ARGV[16], '%S+') do call('XDEL', P .. 'failures:' .. site, entry) end
 if number ~= '' then
   call('HSET', P .. 'chunks:' .. owner, number, string.format('%s %d %d %d', digest, accepted, merged, duplicates))
   call('ZADD', P .. 'open', text(now), owner)

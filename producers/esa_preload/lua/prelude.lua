@@ -14,6 +14,8 @@
 --   band:<s>:<l>:<b>    list    urls, oldest first; an entry whose url is gone or moved to another band is stale
 --   request:<n>         hash    a request and its counts; request-id:<id> -> n; chunks:<n> hash number -> result
 --   open, expiring      zset    n -> ms of the last chunk, n -> ms of expiry
+--   active, active:<s>  zset    n -> n of requests with work left, and of a site; done, done:<s> likewise of the others
+--   leaving             zset    '<n>:<s>' of a done request -> ms when its record goes
 --   batch:<b>           hash    a claimed batch; leases zset b -> ms from which anybody may act on it
 --   told:<b>            string  token and reply of the last settlement, for a client that lost the reply
 --   bulk:<b>            list    packs of a batch whose URLs are a list in OSS: batches themselves, of up to 500 URLs
@@ -251,6 +253,28 @@ local function add(counts, key, by)
   counts[key] = (counts[key] or 0) + by
 end
 
+-- A key that goes by itself: REQUEST_TTL after `at`, or later.
+local function live_until(key, at)
+  local ms = string.format('%.0f', at - now + setting('request_ttl_ms'))
+  for _, unless in ipairs({ 'NX', 'GT' }) do call('PEXPIRE', key, ms, unless) end
+end
+
+-- The index of requests: over all and of a site, those with work left and those that are done, in the order of their numbers.
+local function list_request(owner, site, state)
+  for _, key in ipairs({ P .. state, P .. state .. ':' .. site }) do call('ZADD', key, owner, owner) end
+end
+
+local function unlist_request(owner, site, state)
+  call('ZREM', P .. state, owner)
+  call('ZREM', P .. state .. ':' .. site, owner)
+end
+
+-- The record of a done request stays for REQUEST_TTL from now on; a sweep takes it out of the index then.
+local function leave_later(owner, site)
+  call('ZADD', P .. 'leaving', text(now + setting('request_ttl_ms')), owner .. ':' .. site)
+  for _, key in ipairs({ P .. 'leaving', P .. 'done', P .. 'done:' .. site }) do live_until(key, now) end
+end
+
 -- Add to a request's counts; `ends` once nothing of a sealed one is left.
 local function account(owner, changes)
   local key = P .. 'request:' .. owner
@@ -258,9 +282,14 @@ local function account(owner, changes)
   for field, by in pairs(changes) do
     if by ~= 0 then call('HINCRBY', key, field, by) end
   end
-  local r = call('HMGET', key, 'sealed', 'pending', 'in_flight', 'id', 'done_at', 'lists')
+  local r = call('HMGET', key, 'sealed', 'pending', 'in_flight', 'id', 'done_at', 'lists', 'site')
   if r[1] and tonumber(r[2] or 0) == 0 and tonumber(r[3] or 0) == 0 and tonumber(r[6] or 0) == 0 then
-    if not r[5] then call('HSET', key, 'done_at', text(now)) end
+    if not r[5] then
+      call('HSET', key, 'done_at', text(now))
+      unlist_request(owner, r[7], 'active')
+      list_request(owner, r[7], 'done')
+    end
+    leave_later(owner, r[7])
     local ttl = string.format('%.0f', setting('request_ttl_ms'))
     call('PEXPIRE', key, ttl)
     call('PEXPIRE', P .. 'chunks:' .. owner, ttl)
@@ -320,34 +349,43 @@ local function ended(owner)
   return state
 end
 
--- Who of `owners` still wants the URL: all, live (as lists), text (the live ones as they are stored), and how it ends when none is
--- live: as expired when time took it from anybody. Most URLs of a batch have the same owners, so each list is read once a script.
+-- Who of `owners` still wants the URL: all, live (as lists), text (the live ones as they are stored), late (all but those who cancelled, likewise),
+-- and how it ends when none is live: as expired when time took it from anybody. Most URLs of a batch have the same owners, so each list is read once a script.
 local owners_cache = {}
 local function read_owners(owners)
   local found = owners_cache[owners]
   if not found then
+    local late = {}
     found = { all = {}, live = {} }
     for owner in string.gmatch(owners, '%d+') do
       local how = ended(owner)
       found.all[#found.all + 1] = owner
+      if how ~= 'cancelled' then late[#late + 1] = owner end
       if not how then
         found.live[#found.live + 1] = owner
       elseif found.how ~= 'expired' then
         found.how = how
       end
     end
-    found.text = table.concat(found.live, ',')
+    found.text, found.late = table.concat(found.live, ','), table.concat(late, ',')
     owners_cache[owners] = found
   end
   return found
 end
 
--- What did not get through, by name, for people and for `requeue`.
+-- As many of a URL's owners as are named beside it when it fails: the first ones.
+local OWNERS_BYTES = 1000
+local function first_owners(owners)
+  if #owners <= OWNERS_BYTES then return owners end
+  return string.match(string.sub(owners, 1, OWNERS_BYTES + 1), '^(.*),')
+end
+
+-- What did not get through, by name, for people and for `requeue`; `owners`: for whom it ended so.
 local failures_kept = {}
-local function note_failure(site, lane, url, state, reason, code, batch)
+local function note_failure(site, lane, url, state, reason, code, batch, owners)
   local key = P .. 'failures:' .. site
   call('XADD', key, 'MAXLEN', '~', setting('failures_max'), '*', 'url', url, 'state', state, 'reason', reason or '',
-    'code', code or '', 'at', text(now), 'batch', batch, 'lane', lane)
+    'code', code or '', 'at', text(now), 'batch', batch, 'lane', lane, 'owners', first_owners(owners))
   if failures_kept[key] then return end
   failures_kept[key] = true
   call('PEXPIRE', key, string.format('%.0f', setting('request_ttl_ms')))
@@ -365,7 +403,7 @@ local function drop(site, lane, url, owners, weight, sums)
   end
   add(sums, how, weight)
   if is_list(lane) then account(owners, { lists = -1 }) end
-  if how == 'expired' then note_failure(site, lane, url, how, reason, '', '') end
+  if how == 'expired' then note_failure(site, lane, url, how, reason, '', '', found.late) end
 end
 
 local function account_passed(site)

@@ -82,6 +82,24 @@ DAMAGE = {
         ("DEL", "{}batch:{bulk}", "{}bulk:{bulk}"), ("ZREM", "{}leases", "{bulk}"), ("HINCRBY", "{}site:15", "batches", -1),
         found="pack.orphan",
     ),
+    "an active request in no list": derived(
+        ("ZREM", "{}active", "{number-of-planned}"), ("ZREM", "{}active:1", "{number-of-planned}"), found="index.missing"
+    ),
+    "a request not in its site's list": derived(("ZREM", "{}active:1", "{number-of-planned}"), found="index.missing"),
+    "a done request in no list": derived(
+        ("ZREM", "{}done", "{number-of-done}"), ("ZREM", "{}done:8", "{number-of-done}"),
+        ("ZREM", "{}leaving", "{number-of-done}:8"), found="index.missing leaving.missing",
+    ),
+    "a done request among the active ones": derived(
+        ("ZADD", "{}active:8", "{number-of-done}", "{number-of-done}"), found="index.extra"
+    ),
+    "an active request that is to leave": derived(
+        ("ZADD", "{}leaving", LATER, "{number-of-planned}:1"), found="leaving.extra"
+    ),
+    "a list of requests that are gone": derived(
+        ("ZADD", "{}active", 999, "999"), ("ZADD", "{}active:5", 999, "999"), ("ZADD", "{}done:7", 998, "998"),
+        ("PEXPIRE", "{}done:7", 10**8), found="index.stale",
+    ),
     "a failure without a state": lasting(
         ("XADD", "{}failures:1", "*", "url", A_URL, "lane", "", "at", "1", "reason", "", "code", "", "batch", "b"),
         found="failure.entry",
@@ -110,8 +128,8 @@ DAMAGE = {
     "an ended request with pending": lasting(
         ("HINCRBY", "{cancelled}", "pending", 1),
         ("HINCRBY", "{cancelled}", "accepted", 1),
-        found="request.ended owner.pending request.ttl request.done",
-        mended="request.ttl request.done",
+        found="request.ended owner.pending request.ttl request.done index.missing index.extra leaving.extra",
+        mended="request.ttl request.done index.missing index.extra leaving.extra",
     ),
     "a chunk too many": lasting(
         ("HSET", "{chunks-of-planned}", 5, "d 0 0 0"), found="request.chunks"

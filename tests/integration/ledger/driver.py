@@ -84,6 +84,7 @@ class LedgerDriver:
         total: int | None = 1,
         weight: int = 1,
         digest: str = "",
+        forget: Sequence[str] = (),
     ) -> Accepted:
         """Accept one chunk, by itself a whole request unless said otherwise."""
         header = Header(
@@ -96,7 +97,7 @@ class LedgerDriver:
         )
         digest = digest or hashlib.sha1("\n".join(urls).encode(), usedforsecurity=False).hexdigest()[:16]
         return await self.producers.accept(
-            header, urls, number=number, digest=digest, total=total, weight=weight
+            header, urls, number=number, digest=digest, total=total, weight=weight, forget=forget
         )
 
     async def take(self, *, token: str = "", pump: str = "", new_batch_id: str = "") -> Batch | Wait | None:

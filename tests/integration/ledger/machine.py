@@ -255,7 +255,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(self.model.failures.values()))
     @rule(pick=picks, limit=st.sampled_from((1, 3, 10_000)), breaks_off=st.booleans())
     def requeue(self, pick: int, limit: int, *, breaks_off: bool) -> None:
-        """Failures are enqueued anew and forgotten, as the client does it; a call that breaks off in between is repeated later."""
+        """Failures are enqueued anew and forgotten at once, as the client does it; a call that breaks off repeats its last chunk."""
         sites = sorted(site for site, failed in self.model.failures.items() if failed)
         site = sites[pick % len(sites)]
         by_lane: dict[str, list[tuple[str, str]]] = {}
@@ -266,23 +266,20 @@ class LedgerMachine(RuleBasedStateMachine):
             ids = [entry_id for entry_id, _ in entries]
             urls = tuple(dict.fromkeys(url for _, url in entries))
             header: dict[str, Any] = {
-                "request_id": f"requeue:{site}:{','.join(ids)}", "site": site, "lane": lane, "band": 1,
+                "request_id": f"requeue:{site}:{','.join(ids)}", "site": site, "lane": lane, "band": 1, "forget": ids,
             }  # fmt: skip
-            known = self.model.request(header["request_id"])
-            if known is None:
-                before = len(self.model.requests)
-                self.chunk(None, header, urls, 0, 1)
-                if len(self.model.requests) == before:  # no room for them: they stay where they are
-                    continue
-            else:
-                reply = self.run(self.driver.accept(urls, number=0, total=1, **header))
-                assert (reply.accepted, reply.merged, reply.duplicates) == known.chunks[0][1]
-            if breaks_off:
-                return
-            self.run(self.driver.producers.forget_failures(site, ids))
-            for url in [url for _, url in entries]:
-                failed = self.model.failures[site]
+            before = len(self.model.requests)
+            self.chunk(None, header, urls, 0, 1)
+            if len(self.model.requests) == before:  # no room for them: they stay where they are
+                continue
+            failed = self.model.failures[site]
+            for _, url in entries:
                 failed.remove(next(one for one in failed if (one[0], one[2]) == (url, lane)))
+            if breaks_off:
+                reply = self.run(self.driver.accept(urls, number=0, total=1, **header))
+                result = self.model.requests[before + 1].chunks[0][1]
+                assert (reply.accepted, reply.merged, reply.duplicates) == result
+                return
 
     def pick_request(self, pick: int) -> Request:
         """Choose a request, the latest ones more often."""
@@ -812,6 +809,20 @@ def requests_add_up(machine: LedgerMachine, now: Snapshot) -> None:
         assert (number in now.zset_of("expiring")) == expires
 
 
+def requests_are_listed(machine: LedgerMachine, now: Snapshot) -> None:
+    """Invariant 4: each request is among the active ones or the done ones, of all and of its site; a done one is known to leave."""
+    for is_done, name in ((False, "active"), (True, "done")):
+        wanted = [request for request in machine.model.requests.values() if request.is_done == is_done]
+        for key, listed in [(name, wanted)] + [
+            (f"{name}:{site}", [request for request in wanted if request.site == site])
+            for site in machine.model.sites
+        ]:
+            assert now.zset_of(key) == {str(each.number): each.number for each in listed}, key
+            assert not (is_done and listed) or now.ttl_ms[KEYS.prefix + key] > 0
+    leaving = {f"{each.number}:{each.site}" for each in machine.model.requests.values() if each.is_done}
+    assert set(now.zset_of("leaving")) == leaving
+
+
 def jobs_are_on_record(machine: LedgerMachine, now: Snapshot) -> None:
     """Each job that is followed stands among its site's, and the agenda has the first of them; every key of theirs has a TTL."""
     jobs = machine.model.jobs
@@ -881,6 +892,7 @@ CHECKS: tuple[Callable[[LedgerMachine, Snapshot], None], ...] = (
     batches_are_where_the_model_has_them,
     sites_add_up,
     requests_add_up,
+    requests_are_listed,
     jobs_are_on_record,
     failures_are_named,
     indexes_agree,

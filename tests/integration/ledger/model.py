@@ -125,10 +125,6 @@ class Model:
         self.lone: dict[Lane, int] = {}
         self.jobs: dict[str, Job] = {}
 
-    def request(self, request_id: str) -> Request | None:
-        """Return a request by its id."""
-        return next((r for r in self.requests.values() if r.request_id == request_id), None)
-
     def accept(self, request: Request, urls: tuple[str, ...], weight: int, now: int) -> tuple[int, int, int]:
         """Take URLs in; returns how many were accepted, merged and repeats."""
         where = (request.site, request.lane)

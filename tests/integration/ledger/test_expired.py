@@ -30,7 +30,7 @@ async def test_a_claim_names_what_expired(ledger: LedgerDriver) -> None:
     assert entries == [
         {
             "url": url, "state": "expired", "reason": "expired", "code": "", "at": str(ledger.now_ms), "batch": "",
-            "lane": LANE,
+            "lane": LANE, "owners": "1",
         }
         for url in urls(2)
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -23,7 +23,8 @@ from esa_preload import (
 )
 from esa_preload.scripts import command
 from esa_preload_worker.embedded import ValkeyProcess
-from esa_preload_worker.ledger import Batch, Exemption, Settlement, WorkerLedger
+from esa_preload_worker.ledger import Batch, Exemption, WorkerLedger
+from integration.producers.traffic import SITE, SUBMITTED, drain, urls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,45 +33,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from esa_preload.keys import Keys
-
-SITE = 190007158391808
-
-
-@pytest.fixture
-async def client(redis: Redis) -> AsyncIterator[PreloadClient]:
-    """A client of the tests' namespace."""
-    async with PreloadClient(redis, namespace=NAMESPACE) as client:
-        yield client
-
-
-@pytest.fixture
-def worker(redis: Redis, keys: Keys) -> WorkerLedger:
-    """The workers' side of the same ledger, a day later: everything is due."""
-    now_ms = round((datetime.now(UTC) + timedelta(days=1)).timestamp() * 1000)
-    return WorkerLedger(redis, keys, now_ms=now_ms)
-
-
-def urls(count: int, *, start: int = 0) -> list[str]:
-    """Return distinct normal URLs."""
-    return [f"https://www.example.com/{number}" for number in range(start, start + count)]
-
-
-async def drain(worker: WorkerLedger, settlement: Settlement) -> list[Batch]:
-    """Claim and settle until nothing is due; the clock moves on for each claim."""
-    batches: list[Batch] = []
-    while True:
-        assert worker.now_ms is not None
-        worker.now_ms += 10_000
-        taken = await worker.take(
-            token=f"t{len(batches)}", pump="p", new_batch_id=f"b{len(batches)}x{worker.now_ms}"
-        )
-        if not isinstance(taken, Batch):
-            return batches
-        batches.append(taken)
-        await worker.settle(taken, settlement, children=(), roll=0.5)
-
-
-SUBMITTED = Settlement(what="end", outcome="submitted", verdict="submitted", site_ok=True)
 
 
 async def test_a_call_is_chunked_sealed_and_accounted_to_the_end(

@@ -63,6 +63,8 @@ async def produce(url: str) -> None:
         assert await client.limits() == []
         with pytest.raises(UnknownSiteError):
             await client.site_id("www.example.com")
+        assert len((await client.requests(SITE, state="active")).items) == 6
+        assert len((await client.request_urls(later.request_id, "pending")).items) == 10
         for each in receipts:
             assert await client.cancel(each.request_id) == (each.accepted, 0)
         assert (await client.wait(receipt.request_id, timeout=1)).cancelled == 300

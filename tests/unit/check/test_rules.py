@@ -116,6 +116,8 @@ def request(**changes: Any) -> RequestFacts:
         id_ttl=-1,
         open_at=None,
         expiring_at=None,
+        leaving_at=None,
+        listed={"active": 2, "done": 0},
         points_to="7",
     )
     return replace(facts, **changes)
@@ -238,6 +240,8 @@ DONE = {
     "ttl": 9,
     "chunks_ttl": 9,
     "id_ttl": 9,
+    "listed": {"active": 0, "done": 2},
+    "leaving_at": NOW,
 }
 
 
@@ -275,6 +279,11 @@ def test_a_request_that_agrees_is_left_alone(facts: RequestFacts) -> None:
         (request(sealed=None), {"open.missing"}),
         (request(open_at=NOW), {"open.stale"}),
         (request(exists=False, ttl=-2, open_at=NOW, expiring_at=NOW), {"open.stale", "expiring.stale"}),
+        (request(listed={"active": 1, "done": 0}), {"index.missing"}),
+        (request(listed={"active": 2, "done": 1}), {"index.extra"}),
+        (request(leaving_at=NOW), {"leaving.extra"}),
+        (request(**DONE | {"leaving_at": None}), {"leaving.missing"}),
+        (request(**DONE | {"listed": {"active": 2, "done": 1}}), {"index.missing", "index.extra"}),
         (request(expires_at=NOW), {"expiring.missing"}),
         (request(expires_at=NOW, expiring_at=NOW + 1), {"expiring.missing"}),
         (request(expiring_at=NOW), {"expiring.stale"}),

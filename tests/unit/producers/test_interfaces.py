@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload import Preloads
+from esa_preload import PreloadClient, Preloads
 from esa_preload.sync import SyncPreloads
 from esa_preload.testing import RecordingClient
 
@@ -30,12 +30,19 @@ def shape(verb: Callable[..., object]) -> list[tuple[str, object, object, object
     ]
 
 
+@pytest.mark.parametrize("client", [PreloadClient, RecordingClient])
 @pytest.mark.parametrize("name", VERBS)
-def test_the_recording_client_has_each_verb_as_it_is(name: str) -> None:
+def test_a_client_has_each_verb_as_it_is(name: str, client: type[object]) -> None:
     """Parameters, defaults and annotations are those of the interface."""
-    own = getattr(RecordingClient, name)
+    own = getattr(client, name)
     assert inspect.signature(own) == inspect.signature(VERBS[name])
     assert own.__doc__ or name in OF_ASYNC
+
+
+def test_the_client_over_redis_is_one_by_its_types() -> None:
+    """A type checker takes a PreloadClient for a Preloads: this line is refused when it is none."""
+    made: Callable[[str], Preloads] = PreloadClient
+    assert made is PreloadClient
 
 
 @pytest.mark.parametrize("name", sorted(VERBS.keys() - OF_ASYNC))

@@ -13,8 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from esa_preload.ledger import RECORD_VERSION
 from esa_preload.model import LIST_LANE
+from esa_preload.records import RECORD_VERSION
 from esa_preload.urls import printable
 from esa_preload_worker.check import rules
 from esa_preload_worker.check.failures import judge_failures
@@ -107,6 +107,7 @@ class Auditor:
         found = await self._look_at_keys(audit)
         await self._look_at_sites(audit, found)
         numbers = await self._look_at_requests(audit, found)
+        await self._look_at_index(audit)
         await self._look_at_owners(audit, numbers)
         await self._look_at_failures(audit)
         await self._look_at_wake_up(audit)
@@ -186,6 +187,25 @@ class Auditor:
             done += len(some)
             self._progress("requests", done, len(numbers))
         return by_lane
+
+    async def _look_at_index(self, audit: Audit) -> None:
+        """Find requests in the index that are gone; that those on record stand where they should was looked at with them."""
+        lists = [(state, "") for state in rules.REQUEST_STATES]
+        lists += [(f"{state}:{site}", site) for state in rules.REQUEST_STATES for site in audit.candidates]
+        for name, site in lists:
+            key = f"{self._prefix}{name}"
+            audit.violations += [
+                Violation(
+                    name="index.stale",
+                    key=key,
+                    found=number,
+                    expected="no entry: there is no such request",
+                    site=site,
+                    request=number,
+                    repairable=True,
+                )
+                for number in await self._reader.gone_from(key)
+            ]
 
     async def _look_at_owners(self, audit: Audit, numbers: dict[tuple[str, str], set[str]]) -> None:
         groups = _groups(audit, numbers)

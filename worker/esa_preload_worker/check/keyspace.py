@@ -9,7 +9,7 @@ PERMANENT = re.compile(r"meta|settings|sites|site:\d+|rate:\w+")
 """Kept for good: bounded by the number of sites and operations."""
 
 WHILE_WORK_IS_LEFT = re.compile(
-    r"ring|leases|queue|open|expiring|dropping|waiters|workers|(lanes|parts):\d+|(lane|urls|band):\d+:.*"
+    r"ring|leases|queue|open|expiring|active|dropping|waiters|workers|(lanes|parts|active):\d+|(lane|urls|band):\d+:.*"
     r"|(batch|split|held|bulk):[^:]+|request:\d+|request-id:.+|chunks:\d+",
     re.DOTALL,
 )

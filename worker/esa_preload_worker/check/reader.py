@@ -14,6 +14,7 @@ from esa_preload_worker.check.failures import FailuresSeen
 from esa_preload_worker.check.rules import (
     COUNTS,
     ENDS,
+    REQUEST_STATES,
     BatchFacts,
     BatchRecord,
     BulkFacts,
@@ -129,6 +130,19 @@ class LedgerReader:
             found += [as_text(member) for member, _ in reply[1]]
             if cursor == 0:
                 return found
+
+    async def gone_from(self, key: str) -> list[str]:
+        """Return the numbers in a list of the index whose request is gone, and that no sweep is about to take out."""
+        prefix = self.keys.prefix
+        numbers = list(dict.fromkeys(await self.members(key)))
+        records = await self._in_chunks([("EXISTS", f"{prefix}request:{number}") for number in numbers])
+        left = [number for number, there in zip(numbers, records, strict=True) if not there]
+        if not left:
+            return []
+        leaving = {member.partition(":")[0] for member in await self.members(f"{prefix}leaving")}
+        left = [number for number in left if number not in leaving]
+        still = await self._in_chunks([("ZSCORE", key, number) for number in left])
+        return [number for number, score in zip(left, still, strict=True) if score is not None]
 
     async def exist(self, keys: Sequence[str]) -> list[bool]:
         """Tell which of *keys* exist."""
@@ -285,11 +299,12 @@ class LedgerReader:
         # A long lane is mended in many calls that say the same.
         return [f"{line} ({times} times)" if times > 1 else line for line, times in Counter(said).items()]
 
-    async def repair_requests(self, numbers: Sequence[str]) -> list[str]:
-        """Make indexes and TTLs of requests agree with their records; returns what was done."""
+    async def repair_requests(self, requests: Sequence[tuple[str, str]]) -> list[str]:
+        """Make indexes and TTLs of *requests* (number, site) agree with their records; returns what was done."""
         said: list[str] = []
-        for start in range(0, len(numbers), REQUESTS_A_CALL):
-            said += await self._repair(REPAIR_REQUESTS, numbers[start : start + REQUESTS_A_CALL])
+        for start in range(0, len(requests), REQUESTS_A_CALL):
+            some = requests[start : start + REQUESTS_A_CALL]
+            said += await self._repair(REPAIR_REQUESTS, [part for pair in some for part in pair])
         return said
 
     async def repair_wake(self) -> list[str]:
@@ -508,5 +523,7 @@ def _request_facts(raw: dict[str, Any]) -> RequestFacts:
         id_ttl=int(raw["id_ttl"]),
         open_at=_number(raw["open"]),
         expiring_at=_number(raw["expiring"]),
+        leaving_at=_number(raw["leaving"]),
+        listed={state: int(raw[state]) for state in REQUEST_STATES},
         points_to=_text(raw["points_to"]),
     )

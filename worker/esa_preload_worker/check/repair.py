@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be mended: sites, lanes of sites, requests by number, and the wake-up with the leases."""
+    """What is to be mended: sites, lanes of sites, requests by number (and site), and the wake-up with the leases."""
 
     sites: tuple[str, ...]
     lanes: tuple[tuple[str, str], ...]
-    requests: tuple[str, ...]
+    requests: tuple[tuple[str, str], ...]
     wake: bool
 
     def __bool__(self) -> bool:
@@ -32,14 +32,14 @@ def plan_repair(audit: Audit) -> Plan:
     mendable = [violation for violation in audit.violations if violation.repairable]
     lanes = {(v.site, v.lane) for v in mendable if v.name in _OF_LANE}
     lanes |= {key for key, evidence in audit.lanes.items() if evidence.scan.stale}
-    requests = {v.request for v in mendable if v.request}
+    requests = {(v.request, v.site) for v in mendable if v.request}
     sites = {
         v.site for v in mendable if v.site and not v.request
     }  # those of the lanes too: to be put in their place
     return Plan(
         sites=tuple(sorted(sites)),
         lanes=tuple(sorted(lanes & set(audit.lanes))),
-        requests=tuple(sorted(requests, key=int)),
+        requests=tuple(sorted(requests, key=lambda request: int(request[0]))),
         wake=any(violation.name in _OF_WAKE for violation in mendable),
     )
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from esa_preload.ledger import RECORD_VERSION
 from esa_preload.model import LIST_LANE, PLAN_COUNTS
+from esa_preload.records import RECORD_VERSION
 from esa_preload_worker.check.model import Violation
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ WAKE_LATE_MS = 2_000
 
 ENDS = ("submitted", "refused", "expired", "cancelled", "unknown")
 COUNTS = ("accepted", "merged", "duplicates", "pending", "in_flight", *ENDS, *PLAN_COUNTS)
+REQUEST_STATES = ("active", "done")
 _WAITING_STATES = ("ready", "held", "packed")
 """Of batches that nobody works at: they hold no lease and no place among the site's batches."""
 
@@ -135,7 +136,8 @@ class RequestFacts:
 
     Attributes:
         ttl, chunks_ttl, id_ttl: ms; -1 for none, -2 for no such key.
-        open_at, expiring_at: scores in the indexes, ``None`` when it is not there.
+        open_at, expiring_at, leaving_at: scores in the indexes, ``None`` when it is not there.
+        listed: in how many of the two lists of each state it is: of all requests, and of those of its site.
         points_to: the number that its id leads to, empty when it leads nowhere.
     """
 
@@ -157,6 +159,8 @@ class RequestFacts:
     id_ttl: int
     open_at: float | None
     expiring_at: float | None
+    leaving_at: float | None
+    listed: Mapping[str, int]
     points_to: str
 
     @property
@@ -453,6 +457,21 @@ def _judge_indexes(judge: _Judge, facts: RequestFacts) -> None:
         judge.find("expiring.missing", "expiring", found, f"{number} at {right:.0f}")
     if right is None and facts.expiring_at is not None:
         judge.find("expiring.stale", "expiring", number, "no entry: it will not expire")
+    _judge_lists(judge, facts)
+
+
+def _judge_lists(judge: _Judge, facts: RequestFacts) -> None:
+    number = facts.number
+    right, wrong = reversed(REQUEST_STATES) if facts.is_done else REQUEST_STATES
+    if facts.listed[right] < 2:
+        found = f"{number} in {facts.listed[right]} of the lists of all requests and of its site"
+        judge.find("index.missing", right, found, f"in both: it is {right}")
+    if facts.listed[wrong]:
+        judge.find("index.extra", wrong, number, f"no entry: it is {right}")
+    if facts.is_done and facts.leaving_at is None:
+        judge.find("leaving.missing", "leaving", f"no {number}", "an entry: its record goes by itself")
+    if not facts.is_done and facts.leaving_at is not None:
+        judge.find("leaving.extra", "leaving", number, "no entry: its record stays while it has work left")
 
 
 def judge_batch(prefix: str, record: BatchRecord) -> list[Violation]:

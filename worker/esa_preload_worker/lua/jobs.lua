@@ -14,11 +14,6 @@ local STARTS_MS = 1000          -- a plan that starts sooner has started: clocks
 local PLANS_LISTED = 'ListScheduledPreloadExecutions'
 local GROWTH = 0.1             -- more were taken than we thought: the cap is so much higher, until ESA says otherwise
 
-local function live_until(key, at)
-  local ms = at - now + setting('request_ttl_ms')
-  if call('PTTL', key) < ms then call('PEXPIRE', key, string.format('%.0f', ms)) end
-end
-
 local function owners_text(counts)
   local owners = {}
   for owner, n in pairs(counts) do owners[#owners + 1] = owner .. ':' .. n end

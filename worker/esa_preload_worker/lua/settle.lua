@@ -92,7 +92,7 @@ local function put_back(b, entries)
     if #found.live == 0 then
       add(sums, found.how, weight)
       if found.how == 'expired' and not (there and is_looked_after(there)) then
-        note_failure(site, b.lane, url, 'expired', 'expired', '', '')
+        note_failure(site, b.lane, url, 'expired', 'expired', '', '', found.late)
       end
     else
       if there then
@@ -165,11 +165,11 @@ local function end_list(b, ends)
   account(owner, changes)
   account_site(site, sums)
   local failed = facts.failed or {}
-  for _, f in ipairs(failed) do note_failure(site, b.lane, f[1], 'refused', f[2], f[3], b.id) end
+  for _, f in ipairs(failed) do note_failure(site, b.lane, f[1], 'refused', f[2], f[3], b.id, owner) end
   local bad = (ends.refused and 'refused') or (ends.unknown and 'unknown')
   local list_url = string.match(b.members, '^[^ ]+')
-  if bad and #failed == 0 then note_failure(site, b.lane, list_url, bad, facts.reason, facts.code, b.id) end
-  if ends.expired then note_failure(site, b.lane, list_url, 'expired', facts.reason, '', '') end
+  if bad and #failed == 0 then note_failure(site, b.lane, list_url, bad, facts.reason, facts.code, b.id, owner) end
+  if ends.expired then note_failure(site, b.lane, list_url, 'expired', facts.reason, '', '', owner) end
 end
 
 local function end_batch(b, verdict, reason, code, exceptions)
@@ -200,7 +200,7 @@ local function end_batch(b, verdict, reason, code, exceptions)
         if e[2] == 'submitted' then add(submitted, owner, 1) end
       end
       add(sums, e[2], 1)
-      if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], e[2] == 'expired' and '' or b.bulk or b.id) end
+      if e[2] ~= 'submitted' then note_failure(site, b.lane, url, e[2], e[3], e[4], e[2] == 'expired' and '' or b.bulk or b.id, owners) end
     end)
     for owner, by in pairs(changes) do account(owner, by) end
     account_site(site, sums)

@@ -5,6 +5,7 @@
 -- Needs nothing but the ledger. At most so many a call: some 8 ms in all.
 local REQUESTS = 64 -- of each kind: about 40 us each
 local LANES = 32    -- with URLs that nobody wants any more, or whose window has passed: about 50 us each
+local RECORDS = 256 -- that have gone: about 5 us each
 local URLS = 256    -- of those lanes: about 7 us for one that is dropped and named
 local SITES = 256   -- whose expired URLs are reported: about 3 us each
 local turn_key = P .. 'sweeper'
@@ -33,6 +34,13 @@ for _, owner in ipairs(left_open) do
       sealed = sealed + 1
     end
   end
+end
+
+local gone = call('ZRANGEBYSCORE', P .. 'leaving', '-inf', text(now), 'LIMIT', 0, RECORDS)
+for _, id in ipairs(gone) do
+  local owner, site = string.match(id, '^(%d+):(%d+)$')
+  unlist_request(owner, site, 'done')
+  call('ZREM', P .. 'leaving', id)
 end
 
 -- Drop what nobody wants any more, or all once the window has passed, where perhaps no claim comes for long: a walk over the lane, some
@@ -110,5 +118,5 @@ if lists then
   call('HDEL', P .. 'meta', 'names_wanted')
 end
 
-local more = #over == REQUESTS or #left_open == REQUESTS or #lanes == LANES or look_at_most <= 0 or cursor ~= '0'
+local more = #over == REQUESTS or #left_open == REQUESTS or #gone == RECORDS or #lanes == LANES or look_at_most <= 0 or cursor ~= '0'
 return { 'ok', more and 1 or 0, sealed, armed, lists and 1 or 0, unpack(expired) }
