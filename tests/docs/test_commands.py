@@ -7,15 +7,26 @@ import dataclasses
 import json
 import re
 import shlex
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 import pytest
 
 from docs.pages import ROOT, after, blocks, code_spans, pages, read, reference, without_blocks
-from esa_preload import Explanation, Failure, OperationLimit, Reason, Receipt, RequestStatus, SiteStatus
+from esa_preload import (
+    Explanation,
+    Failure,
+    OperationLimit,
+    Plan,
+    Reason,
+    Receipt,
+    RequestInfo,
+    RequestStatus,
+    SiteStatus,
+)
 from esa_preload.commands import cli as producers_cli
-from esa_preload.commands.documents import explanation_document
+from esa_preload.commands.documents import explanation_document, request_document
 from esa_preload.explanation import ReasonCode
 from esa_preload.shell import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REDIS, EXIT_TIMEOUT, EXIT_USAGE
 from esa_preload_worker.commands import cli as worker_cli
@@ -141,6 +152,18 @@ def test_a_json_document_on_the_page_has_the_fields_that_are_printed(kind: type[
     document = json.loads(block.text)
     example = cast("dict[str, object]", document[0] if isinstance(document, list) else document)
     assert list(example) == [field.name for field in dataclasses.fields(kind)]
+
+
+def test_the_list_of_requests_on_the_page_is_as_it_is_printed() -> None:
+    """The example has the fields that the command prints, in their order."""
+    block = blocks(after(reference("commands.md"), "json: requests") + "\n")[0]
+    status = RequestStatus(request_id="r", site_id=1, state="done")
+    now = datetime.now(UTC)
+    info = RequestInfo(status=status, created_at=now, source="", actor="", priority="low", plan=Plan())
+    (example,) = json.loads(block.text)
+    document = request_document(info)
+    assert list(example) == list(document)
+    assert list(example["plan"]) == list(document["plan"])
 
 
 def test_the_explanation_on_the_page_is_as_it_is_printed() -> None:

@@ -9,8 +9,9 @@ from esa_preload.commands.audit import audit
 from esa_preload.commands.enqueue import enqueue
 from esa_preload.commands.failures import failures, requeue
 from esa_preload.commands.limits import limits
-from esa_preload.commands.requests import cancel, explain, status
+from esa_preload.commands.requests import cancel, explain, requests, status
 from esa_preload.commands.sites import pause, resume, sites
+from esa_preload.commands.watch import wait, watch
 from esa_preload.shell import run_cli
 
 
@@ -34,7 +35,10 @@ def cli() -> None:
 
 for _command in (
     enqueue,
+    requests,
     status,
+    wait,
+    watch,
     explain,
     sites,
     failures,

@@ -9,7 +9,36 @@ import click
 
 if TYPE_CHECKING:
     from esa_preload.explanation import Explanation
-    from esa_preload.model import Receipt, RequestStatus
+    from esa_preload.model import Failure, Receipt, RequestInfo, RequestStatus, SiteStatus
+
+
+def site_document(site: SiteStatus) -> dict[str, Any]:
+    """Return what `sites --json` prints of one."""
+    return asdict(site) | {"waiting_until": site.waiting_until and site.waiting_until.isoformat()}
+
+
+def failure_document(failure: Failure) -> dict[str, Any]:
+    """Return what `failures --json` prints of one."""
+    return asdict(failure) | {"at": failure.at.isoformat()}
+
+
+def request_document(info: RequestInfo) -> dict[str, Any]:
+    """Return what `requests --json` prints of one: its status, and what was asked for."""
+    document = asdict(info)
+    status, plan = document.pop("status"), document.pop("plan")
+    times = {name: value and value.isoformat() for name, value in plan.items() if name in ("start", "end")}
+    return {
+        **status,
+        **document,
+        "created_at": info.created_at.isoformat(),
+        "expires_at": info.expires_at and info.expires_at.isoformat(),
+        "plan": plan | times,
+    }
+
+
+def has_failed(status: RequestStatus) -> bool:
+    """Tell whether some URLs ended otherwise than somebody wanted."""
+    return bool(status.refused or status.unknown or status.expired)
 
 
 def receipt_document(receipt: Receipt) -> dict[str, Any]:

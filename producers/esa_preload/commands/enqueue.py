@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esa_preload.commands.documents import print_receipt, print_status, receipt_document
+from esa_preload.commands.documents import has_failed, print_receipt, print_status, receipt_document
 from esa_preload.commands.output import enqueue_progress, print_json, wait_with_progress
 from esa_preload.commands.running import json_option, run, site_option
 from esa_preload.errors import (
@@ -182,7 +182,7 @@ async def _finish_enqueue(
             if as_json:
                 print_json(document)
             raise
-        failed = failed or bool(status.refused or status.unknown or status.expired)
+        failed = failed or has_failed(status)
     if as_json:
         print_json(document | ({"status": asdict(status)} if status else {}))
     else:

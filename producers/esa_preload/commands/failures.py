@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from esa_preload.commands.documents import print_receipt, receipt_document
+from esa_preload.commands.documents import failure_document, print_receipt, receipt_document
+from esa_preload.commands.export import export, failures_of
 from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run, site_option
 
@@ -17,19 +17,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @site_option("Of this site only, by name or id.")
+@click.option(
+    "--export",
+    "form",
+    type=click.Choice(["csv", "jsonl"]),
+    help="Print all of them, the newest of a site first, a row or a JSON document a line.",
+)
 @json_option
-def failures(site: str | None, *, as_json: bool) -> None:
+def failures(site: str | None, form: str | None, *, as_json: bool) -> None:
     """
     List the URLs that ESA refused, that expired, or whose end it did not tell.
 
-    Example: esa-preload failures --site 190007158391808 --json
+    Example: esa-preload failures --site 190007158391808 --export csv > failures.csv
     """
+    if form and as_json:
+        raise click.UsageError("--export and --json each print something else.")
 
     async def show(client: PreloadClient) -> int:
         number = None if site is None else await client.site_id(site)
-        found = [
-            asdict(failure) | {"at": failure.at.isoformat()} for failure in await client.failures(number)
-        ]
+        if form:
+            await export(failures_of(client, number), form, lambda text: click.echo(text, nl=False))
+            return 0
+        found = [failure_document(failure) for failure in await client.failures(number)]
         if as_json:
             print_json(found)
         else:

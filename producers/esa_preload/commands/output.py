@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+
+    from rich.table import Table
 
     from esa_preload.client import PreloadClient
     from esa_preload.model import RequestStatus
@@ -27,16 +29,40 @@ def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, empty
         click.echo(empty)
         return
     from rich.console import Console  # noqa: PLC0415
+
+    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 1_000)
+    console.print(_table(columns, rows))
+
+
+def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("site_id", "batch_id"))
+        table.add_column(column, overflow="fold", no_wrap=column in ("site_id", "batch_id", "request_id"))
     for row in rows:
         table.add_row(*(Text(_cell(row[column])) for column in columns))
-    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 1_000)
-    cast("Any", console).print(table)
+    return table
+
+
+@contextlib.contextmanager
+def live_table(
+    columns: Sequence[str], *, is_live: bool
+) -> Generator[Callable[[Sequence[dict[str, Any]], Sequence[dict[str, Any]]], None]]:
+    """Yield what shows rows: all of them in place of those before, or the changed ones as lines where nobody looks on."""
+    if not is_live:
+        yield lambda _, changed: _print_lines(columns, changed)
+        return
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(auto_refresh=False) as live:
+        yield lambda rows, _: live.update(_table(columns, rows), refresh=True)
+
+
+def _print_lines(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        click.echo(" ".join(f"{name}={_cell(row[name])}" for name in columns))
 
 
 def _cell(value: object) -> str:

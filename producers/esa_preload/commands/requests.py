@@ -7,12 +7,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esa_preload.commands.documents import explanation_document, print_explanation, print_status
-from esa_preload.commands.output import print_json
+from esa_preload.commands.documents import (
+    explanation_document,
+    print_explanation,
+    print_status,
+    request_document,
+)
+from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run, site_option
 
 if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
+    from esa_preload.model import RequestState
+
+_COLUMNS = (
+    "created_at",
+    "request_id",
+    "site_id",
+    "state",
+    "accepted",
+    "pending",
+    "in_flight",
+    "submitted",
+    "refused",
+    "source",
+)
 
 
 @click.command()
@@ -31,6 +50,40 @@ def status(request_id: str, *, as_json: bool) -> None:
             print_json(asdict(found))
         else:
             print_status(found)
+        return 0
+
+    run(show)
+
+
+@click.command()
+@site_option("Of this site only, by name or id.")
+@click.option(
+    "--state", type=click.Choice(["active", "done"]), help="Those with work left, or those without."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="At most N of them.",
+)
+@json_option
+def requests(site: str | None, state: RequestState | None, limit: int, *, as_json: bool) -> None:
+    """
+    List requests, the newest first.
+
+    Example: esa-preload requests --site 190007158391808 --state active
+    """
+
+    async def show(client: PreloadClient) -> int:
+        number = None if site is None else await client.site_id(site)
+        page = await client.requests(number, state=state, limit=limit)
+        found = [request_document(info) for info in page.items]
+        if as_json:
+            print_json(found)
+        else:
+            print_table(_COLUMNS, found, empty="No requests.")
         return 0
 
     run(show)

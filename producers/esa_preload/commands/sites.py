@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from esa_preload.commands.documents import site_document
 from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run
 
@@ -24,10 +24,7 @@ def sites(*, as_json: bool) -> None:
     """
 
     async def show(client: PreloadClient) -> int:
-        found = [
-            asdict(site) | {"waiting_until": site.waiting_until and site.waiting_until.isoformat()}
-            for site in await client.sites()
-        ]
+        found = [site_document(site) for site in await client.sites()]
         if as_json:
             print_json(found)
         else:
