@@ -10,7 +10,7 @@ transactions. After a fork the child's calls go down a connection of its own.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from esa_preload.arguments import parse_interval
 from esa_preload.errors import SettingsError
@@ -285,9 +285,7 @@ class PreloadClient(SyncPreloads):
                 f"redis must be a URL, not {type(redis).__name__}: connections belong to an event loop"
             )
         super().__init__(
-            lambda: cast(
-                "Preloads", Client(redis, namespace=namespace, wait_for_redis=wait_for_redis, actor=actor)
-            )
+            lambda: Client(redis, namespace=namespace, wait_for_redis=wait_for_redis, actor=actor)
         )
 
 
