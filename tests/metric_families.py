@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client.metrics import MetricWrapperBase
 
+from esa_preload.api.metrics import Metrics as ApiMetrics
 from esa_preload_worker.ledger import OperationRate
 from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot
 
@@ -50,10 +51,16 @@ def families_of(metrics: object, registry: CollectorRegistry) -> dict[str, Famil
     return found
 
 
+def api_families() -> dict[str, Family]:
+    """Return name → family of every metric of the HTTP API; two have the same name and meaning as a worker's."""
+    metrics = ApiMetrics(version="1.2.3")
+    return families_of(metrics, metrics.registry)
+
+
 def series() -> dict[str, frozenset[str]]:
     """Return the name of each series as a query names it, with its labels: a histogram has three."""
     found: dict[str, frozenset[str]] = {}
-    for name, family in families().items():
+    for name, family in (api_families() | families()).items():
         if family.kind == "histogram":
             found |= {f"{name}_bucket": family.labels | {"le"}}
             found |= {f"{name}_{part}": family.labels for part in ("sum", "count")}

@@ -79,6 +79,15 @@ def calls(*, throttled: int) -> Series:
     )
 
 
+def answers(*, failed: int) -> Series:
+    """Return requests to the HTTP API of which so many in a hundred fail."""
+    name = 'esa_preload_http_requests_total{instance="a",job="esa-preload-api",method="POST",route="/v1/preloads",'
+    return {
+        f'{name}status="503"}}': f"0+{failed}x20",
+        f'{name}status="202"}}': f"0+{100 - failed}x20",
+    }
+
+
 STALLED = (
     on_all("pending_urls", "5x60", site="1")
     | on_one("batches_total", "7x60", outcome="submitted")
@@ -119,6 +128,13 @@ CASES = (
         site="1",
         fires=on_all("ledger_unaccounted_urls", "3x10", site="1"),
         quiet=on_all("ledger_unaccounted_urls", "0x10", site="1"),
+    ),
+    Case(
+        alert="EsaPreloadApiErrors",
+        at="12m",
+        labels={"job": "esa-preload-api"},
+        fires=answers(failed=10),
+        quiet=(answers(failed=2),),
     ),
     case(
         "EsaPreloadSiteBlocked",

@@ -233,6 +233,30 @@ _HEALTH = (
     ),
 )
 
+_API = (
+    Panel(
+        title="Requests by HTTP",
+        description="By their status; none without the HTTP API.",
+        unit="reqps",
+        is_empty_when_healthy=True,
+        queries=(query(rate("http_requests_total", "status"), "{{status}}"),),
+    ),
+    Panel(
+        title="Time of a request",
+        description="95 % of them are quicker, by route.",
+        unit="s",
+        is_empty_when_healthy=True,
+        queries=(query(quantile(0.95, "http_request_seconds", "route"), "{{route}}"),),
+    ),
+    Panel(
+        title="URLs by HTTP",
+        description="As the receipts say; merged ones are accepted, too.",
+        unit=URL_RATE,
+        is_empty_when_healthy=True,
+        queries=(query(rate("http_urls_total", "outcome"), "{{outcome}}"),),
+    ),
+)
+
 OVERVIEW = Dashboard(
     uid="esa-preload-overview",
     title="esa-preload: overview",
@@ -243,6 +267,7 @@ OVERVIEW = Dashboard(
         ("URLs", _FLOW),
         ("Calls of ESA", _ESA),
         ("Batches, jobs and sites", _WORK),
+        ("The HTTP API", _API),
         ("Health", _HEALTH),
     ),
 )
@@ -383,7 +408,7 @@ def text_of(page: Dashboard) -> str:
 
 
 def _variables(page: Dashboard) -> list[Mapping[str, Any]]:
-    job = _variable("job", "label_values(esa_preload_in_flight_batches, job)")
+    job = _variable("job", "label_values(esa_preload_build_info, job)")
     job |= {"includeAll": True, "multi": True, "current": {"text": "All", "value": "$__all"}}
     site = _variable("site", f"label_values({selector('pending_urls')}, site)")
     return [job, site] if page.has_site else [job]

@@ -11,7 +11,7 @@ from deploy.dashboards import DASHBOARDS, DATASOURCE, GRAFANA_DIR, files
 from deploy.panels import ledger, selector
 from deploy.promql import faults, names
 from deploy.rule_files import load
-from metric_families import families, series
+from metric_families import api_families, families, series
 
 if TYPE_CHECKING:
     from deploy.panels import Dashboard
@@ -44,10 +44,10 @@ def test_a_page_asks_only_for_what_a_worker_has(page: Dashboard) -> None:
     assert len(set(titles)) == len(titles)
 
 
-def test_what_a_worker_has_is_shown() -> None:
+def test_what_a_worker_and_the_api_have_is_shown() -> None:
     """Every metric is on a page."""
     shown = {name for page in PAGES for panel in page.panels for q in panel.queries for name in names(q.expr)}
-    missing = [name for name in families() if not any(one.startswith(name) for one in shown)]
+    missing = [name for name in families() | api_families() if not any(one.startswith(name) for one in shown)]
     assert missing == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,12 +12,12 @@ from deploy.plant import FIRE_S, SITE, plant
 from deploy.runbook import drilled, section
 from docs.pages import DOCS, anchors, read
 from esa_preload import PreloadClient
-from esa_preload_worker.sandbox import Fault, ForeignJob, SandboxConfig
+from esa_preload_worker.sandbox import Fault, SandboxConfig
 from processes import finish
 from waiting import wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -24,7 +25,50 @@ if TYPE_CHECKING:
     from deploy.plant import Plant
 
 RUN = ("esa-preload-worker", "run")
-DRILLS = {"EsaPreloadWorkersAbsent", "EsaPreloadSiteBlocked", "EsaPreloadNoProgress", "EsaPreloadJobCapFull"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """
+    What ESA does to us.
+
+    Attributes:
+        alert: that fires.
+        strike: changes of the sandbox that bring it about; ``relief``: those that stand for what a person does beside the page's commands.
+        word: by which the commands that look name the cause.
+    """
+
+    alert: str
+    strike: dict[str, Any]
+    relief: dict[str, Any]
+    word: str
+
+
+def refused(code: str, status: int) -> dict[str, Any]:
+    """Return that ESA refuses every call."""
+    return {"faults": (Fault(kind="refuse", probability=1, status=status, code=code),)}
+
+
+INCIDENTS = (
+    Incident(
+        alert="EsaPreloadSiteBlocked",
+        strike=refused("InvalidAccessKeyId.NotFound", 404),
+        relief={"faults": ()},
+        word="InvalidAccessKeyId.NotFound",
+    ),
+    Incident(
+        alert="EsaPreloadNoProgress",
+        strike=refused("Throttling.User", 429),
+        relief={"faults": ()},
+        word="throttle",
+    ),
+    Incident(
+        alert="EsaPreloadJobCapFull",
+        strike={"max_jobs_per_site": 2},  # as many as it holds by then
+        relief={"max_jobs_per_site": None},
+        word="job_cap",
+    ),
+)
 
 
 @pytest.fixture
@@ -39,7 +83,7 @@ async def running(redis: Redis, redis_url: str, tmp_path: Path) -> AsyncIterator
 
 def test_the_page_says_what_is_drilled() -> None:
     """Each section with the mark has a drill here, and no other."""
-    assert drilled() == DRILLS
+    assert drilled() == {"EsaPreloadWorkersAbsent", *(incident.alert for incident in INCIDENTS)}
 
 
 @pytest.mark.slow
@@ -55,60 +99,23 @@ async def test_all_workers_are_killed(running: Plant, redis_url: str) -> None:
     # The rules are sixty times as quick, the ledger is not: it misses a worker after fifteen seconds.
     await wait_until_async(is_missed, timeout_s=FIRE_S, every_s=0.2)
 
-    async def nothing() -> None:
-        """Nobody but the page's commands is needed."""
-
-    said = await _drill(running, "EsaPreloadWorkersAbsent", mended_outside=nothing)
+    said = await _drill(running, "EsaPreloadWorkersAbsent", relief={})
     assert "no worker is alive" in said
     await _submitted(redis_url, request)
 
 
 @pytest.mark.slow
-async def test_credentials_are_refused(running: Plant, redis_url: str) -> None:
-    """ESA does not know the key; once it does, `resume` has it tried at once, long before the next probe."""
-    refuse = Fault(kind="refuse", probability=1, status=404, code="InvalidAccessKeyId.NotFound")
-    running.sandbox.reconfigure(faults=(refuse,))
-    request = await _enqueue(redis_url, "blocked")
-
-    async def mend() -> None:
-        running.sandbox.reconfigure(faults=())
-
-    said = await _drill(running, "EsaPreloadSiteBlocked", mended_outside=mend)
-    assert "InvalidAccessKeyId.NotFound" in said
+@pytest.mark.parametrize("incident", INCIDENTS, ids=lambda incident: incident.alert)
+async def test_an_incident_at_esa(running: Plant, redis_url: str, incident: Incident) -> None:
+    """Once its cause is gone, the page's commands have it tried at once, and all that waited is submitted."""
+    running.sandbox.reconfigure(**incident.strike)
+    request = await _enqueue(redis_url, "struck")
+    said = await _drill(running, incident.alert, relief=incident.relief)
+    assert incident.word in said
     await _submitted(redis_url, request)
 
 
-@pytest.mark.slow
-async def test_esa_throttles_every_call(running: Plant, redis_url: str) -> None:
-    """Nothing gets through; once ESA answers again, the pace is learnt anew and all is submitted."""
-    refuse = Fault(kind="refuse", probability=1, status=429, code="Throttling.User")
-    running.sandbox.reconfigure(faults=(refuse,))
-    request = await _enqueue(redis_url, "throttled")
-
-    async def mend() -> None:
-        running.sandbox.reconfigure(faults=())
-
-    said = await _drill(running, "EsaPreloadNoProgress", mended_outside=mend)
-    assert "throttle" in said
-    await _submitted(redis_url, request)
-
-
-@pytest.mark.slow
-async def test_a_site_is_full_of_jobs(running: Plant, redis_url: str) -> None:
-    """Others took the places; once they are gone, `resume` has the site tried at once, not after a minute."""
-    running.sandbox.add_foreign_job(ForeignJob(site_id=SITE, name="somebody else's"))
-    running.sandbox.reconfigure(max_jobs_per_site=2)
-    request = await _enqueue(redis_url, "full")
-
-    async def mend() -> None:
-        running.sandbox.reconfigure(max_jobs_per_site=None)
-
-    said = await _drill(running, "EsaPreloadJobCapFull", mended_outside=mend)
-    assert "job_cap" in said
-    await _submitted(redis_url, request)
-
-
-async def _drill(running: Plant, alert: str, *, mended_outside: Callable[[], Awaitable[None]]) -> str:
+async def _drill(running: Plant, alert: str, *, relief: dict[str, Any]) -> str:
     """Wait for *alert*, do what its section says, and wait until it is over. Returns what the commands that look said."""
     message = await running.told(alert, "firing")
     _is_told_well(message)
@@ -119,7 +126,7 @@ async def _drill(running: Plant, alert: str, *, mended_outside: Callable[[], Awa
         assert done.code in (0, 1), (command, done)
         assert "Traceback" not in done.err, done.err
         said += done.out + done.err
-    await mended_outside()
+    running.sandbox.reconfigure(**relief)
     for command in page.mend:
         if command == RUN:
             await running.start_workers(1)

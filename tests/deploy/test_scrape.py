@@ -32,6 +32,7 @@ EVENTS = (
     "blocked",
     "waiting",
     "cap",
+    "http",
 )
 """Series that come only with what does not happen here."""
 
