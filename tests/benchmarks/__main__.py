@@ -12,6 +12,7 @@ from benchmarks import (
     crowds,
     durability,
     growth,
+    http,
     idle,
     limits,
     measures,
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[], Sequence[Section]]] = {
     "trickle": lambda: [traffic.trickles()],
     "bulk": lambda: [asyncio.run(bulk.measure())],
     "growth": lambda: [asyncio.run(growth.measure())],
+    "http": lambda: [asyncio.run(http.measure())],
     "crowds": lambda: [asyncio.run(crowds.measure())],
 }
 FULL: dict[str, Callable[[], Sequence[Section]]] = {

@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -28,7 +28,6 @@ from esa_preload.stopping import Stop, loop_factory
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from esa_preload.api.context import SharedPreloads
     from esa_preload.api.settings import Settings
 
 log = get_logger()
@@ -68,8 +67,7 @@ async def _live(
     settings: Settings, stop: Stop, tokens: Tokens | None, http: socket.socket, ops_socket: socket.socket
 ) -> None:
     redis_url = settings.redis_url.get_secret_value()
-    async with PreloadClient(redis_url, namespace=settings.namespace) as redis_client:
-        client = cast("SharedPreloads", redis_client)
+    async with PreloadClient(redis_url, namespace=settings.namespace) as client:
         metrics = Metrics(version=version("esa-preload"))
         ops = Ops(client=client, metrics=metrics)
         app = create_app(client, settings=settings, tokens=tokens, metrics=metrics)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from redis.asyncio import Redis
 
-    from esa_preload.api.context import SharedPreloads
-
 SITE = 190007158391808
 OTHER_SITE = 42
 
@@ -70,7 +68,7 @@ async def served(redis: Redis, redis_url: str, tokens_file: Path) -> AsyncIterat
     ).settings
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(PreloadClient(redis, namespace=NAMESPACE))
-        app = create_app(cast("SharedPreloads", queue), settings=settings, tokens=Tokens(tokens_file))
+        app = create_app(queue, settings=settings, tokens=Tokens(tokens_file))
         http: dict[str, httpx.AsyncClient] = {}
         for name, secret in {**secrets, "nobody": ""}.items():
             headers = {"Authorization": f"Bearer {secret}"} if secret else {}

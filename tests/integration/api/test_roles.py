@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 READS = (
     "/v1/sites",
+    "/v1/preloads",
     "/v1/preloads/r",
+    "/v1/preloads/r/urls?state=pending",
+    f"/v1/failures?site_id={SITE}",
     "/v1/limits",
     f"/v1/explain?site_id={SITE}",
     "/v1/explain?request_id=r",
@@ -30,6 +33,7 @@ WRITES: tuple[tuple[str, str, Any, str], ...] = (
     ("DELETE", "/v1/preloads/r", None, "producer"),
     ("POST", f"/v1/sites/{SITE}/pause", {"reason": "origin is down"}, "operator"),
     ("POST", f"/v1/sites/{SITE}/resume", None, "operator"),
+    ("POST", "/v1/failures/requeue", {"site_id": SITE}, "operator"),
     ("POST", "/v1/account/resume", None, "admin"),
     ("PUT", "/v1/limits/CreateScheduledPreloadJob", {"rate": 12}, "admin"),
     ("DELETE", "/v1/limits/CreateScheduledPreloadJob", None, "admin"),
@@ -93,7 +97,7 @@ async def test_what_belongs_to_others_is_not_there(
     del least
     await served.queue.enqueue(SITE, ["https://www.example.com/a"], request_id="r")
     reply = await ask(served.http["stranger"], method, path, body)
-    if path in ("/v1/sites", "/v1/audit"):
+    if path in ("/v1/sites", "/v1/audit", "/v1/preloads"):
         assert reply.json()["items"] == []
     else:
         problem(reply, 404, "not-found")

@@ -1,0 +1,59 @@
+"""schemathesis against the OpenAPI document that a server serves: every check, as each role and as nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from acceptance.test_serve import serve_environment, serving
+from esa_preload.api.tokens import ROLES
+from esa_preload.client import PreloadClient
+from processes import environment, finish
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+HERE = Path(__file__).parent
+BOUNDS = {"quick": ("--phases", "coverage", "--max-examples", "2"), "long": ("--max-examples", "100")}
+
+
+@pytest.mark.parametrize(
+    ("role", "bound"),
+    [
+        *((role, "quick") for role in (*ROLES, "nobody")),
+        *(pytest.param(role, "long", marks=pytest.mark.slow) for role in (*ROLES, "nobody")),
+    ],
+)
+async def test_every_answer_is_a_documented_one(
+    redis: Redis, redis_url: str, tmp_path: Path, role: str, bound: str
+) -> None:
+    """No 5xx, no status, header, type or form that the document does not name, nothing wrong accepted, no way around the token."""
+    del redis
+    async with PreloadClient(redis_url) as queue:
+        # What the made-up calls ask for first.
+        await queue.enqueue(1, ["https://www.example.com/a"], request_id="0")
+    env = serve_environment(redis_url, ESA_PRELOAD_TOKENS_FILE=str(tmp_path / "tokens.json"))
+    new = ("token", "new", "--name", "x", "--role", role.replace("nobody", "viewer"), "--site", "*")
+    secret = (await finish("esa-preload", *new, env=env)).out.strip()
+    headers = () if role == "nobody" else ("--header", f"Authorization: Bearer {secret}")
+    async with serving(env) as (server, http, _):
+        ended = await finish(
+            "schemathesis",
+            *("--config-file", str(HERE / "schemathesis.toml")),
+            *(
+                "run",
+                f"{http.base_url}/openapi.json",
+                "--checks",
+                "all",
+                "--continue-on-failure",
+                "--no-color",
+            ),
+            *(*headers, *BOUNDS[bound]),
+            env=environment(SCHEMATHESIS_HOOKS="acceptance.schemathesis_lines", PYTHONPATH=str(HERE.parent)),
+            timeout_s=900,
+        )
+    assert ended.code == 0, ended.out[-20_000:]
+    assert not server.events("http.error")
+    assert len(server.events("http.request")) > 200
