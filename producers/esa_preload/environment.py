@@ -15,28 +15,42 @@ if TYPE_CHECKING:
 
 REDIS_URL = "ESA_PRELOAD_REDIS_URL"
 NAMESPACE = "ESA_PRELOAD_NAMESPACE"
+API_URL = "ESA_PRELOAD_API_URL"
+ALLOW_INSECURE = "ESA_PRELOAD_API_ALLOW_INSECURE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """Where the queue is."""
+    """Where the queue is: in Redis, or behind the HTTP API, when ``api_url`` is not empty."""
 
     redis_url: str = field(repr=False)
     namespace: str
+    api_url: str = ""
+    allow_insecure: bool = False
 
 
 def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
     """
-    Read ``ESA_PRELOAD_REDIS_URL`` (or the file that ``ESA_PRELOAD_REDIS_URL_FILE`` names) and ``ESA_PRELOAD_NAMESPACE``.
+    Read ``ESA_PRELOAD_REDIS_URL`` (or the file that ``ESA_PRELOAD_REDIS_URL_FILE`` names) and ``ESA_PRELOAD_NAMESPACE``, or ``ESA_PRELOAD_API_URL``.
 
     Raises:
-        SettingsError: the first is not set, or its file cannot be read.
+        SettingsError: neither URL is set, or both are, or a file cannot be read.
     """
     environ = os.environ if environ is None else environ
-    redis_url = read_secret(REDIS_URL, environ)
-    if not redis_url:
-        raise SettingsError(f"{REDIS_URL} is not set: it says where the queue is", hint=f"one of {SCHEMES}")
-    return Environment(redis_url=redis_url, namespace=environ.get(NAMESPACE, "").strip() or "default")
+    redis_url, api_url = read_secret(REDIS_URL, environ), environ.get(API_URL, "").strip()
+    if redis_url and api_url:
+        raise SettingsError(f"{REDIS_URL} and {API_URL} are both set", hint="set the one that is to be used")
+    if not redis_url and not api_url:
+        raise SettingsError(
+            f"{REDIS_URL} is not set: it says where the queue is",
+            hint=f"one of {SCHEMES}; or set {API_URL} to the address of `esa-preload serve`",
+        )
+    return Environment(
+        redis_url=redis_url,
+        namespace=environ.get(NAMESPACE, "").strip() or "default",
+        api_url=api_url,
+        allow_insecure=environ.get(ALLOW_INSECURE, "").strip().lower() in ("1", "on", "true", "yes"),
+    )
 
 
 def read_secret(name: str, environ: Mapping[str, str] | None = None) -> str:

@@ -26,7 +26,8 @@ def cli() -> None:
     """
     Have new content warm at the edge of Alibaba Cloud ESA before the first visitor comes.
 
-    The queue is where ESA_PRELOAD_REDIS_URL says, in the namespace of ESA_PRELOAD_NAMESPACE (default).
+    The queue is where ESA_PRELOAD_REDIS_URL says, in the namespace of ESA_PRELOAD_NAMESPACE (default); or behind the
+    HTTP API at ESA_PRELOAD_API_URL, with the token of ESA_PRELOAD_TOKEN.
 
     Exit codes: 0 all well; 1 some URLs rejected or refused, unknown id, queue full; 2 usage or settings; 3 Redis
     unreachable; 4 a wait timed out.

@@ -11,7 +11,7 @@ from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run, site_option
 
 if TYPE_CHECKING:
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
 
 
 @click.command()
@@ -34,7 +34,7 @@ def audit(site: str | None, limit: int, *, as_json: bool) -> None:
     Example: esa-preload audit --site www.example.com
     """
 
-    async def show(client: PreloadClient) -> int:
+    async def show(client: Preloads) -> int:
         number = None if site is None else await client.site_id(site)
         page = await client.audit(site_id=number, limit=limit)
         found = [asdict(entry) | {"at": entry.at.isoformat(timespec="milliseconds")} for entry in page.items]

@@ -29,7 +29,7 @@ from esa_preload.shell import EXIT_FAILED
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
     from esa_preload.model import Plan, Priority, Receipt, RequestStatus
 
 
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, max=86_400),
     default=0.0,
     metavar="S",
-    help="Wait up to S seconds whenever Redis is away; fail fast unless given.",
+    help="Wait up to S seconds whenever Redis, or the HTTP API, is away; fail fast unless given.",
 )
 @click.option("--wait", is_flag=True, help="Wait until every URL has ended.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Longest wait, in seconds.")
@@ -80,11 +80,11 @@ def enqueue(*, wait_for_redis: float, **options: Any) -> None:
 
     Example: esa-preload enqueue --site 190007158391808 --file new-assets.txt --wait
     """
-    run(lambda client: _enqueue(client, **options), wait_for_redis=wait_for_redis)
+    run(lambda client: _enqueue(client, **options), patience_s=wait_for_redis)
 
 
 async def _enqueue(
-    client: PreloadClient,
+    client: Preloads,
     *,
     site: str,
     urls: Sequence[str],
@@ -170,7 +170,7 @@ def _way_to_repeat(request_id: str, *, as_json: bool) -> Generator[None]:
 
 
 async def _finish_enqueue(
-    client: PreloadClient, receipt: Receipt, *, wait: bool, timeout: float | None, as_json: bool
+    client: Preloads, receipt: Receipt, *, wait: bool, timeout: float | None, as_json: bool
 ) -> int:
     failed = receipt.rejected_count > 0
     status: RequestStatus | None = None

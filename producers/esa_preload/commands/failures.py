@@ -12,7 +12,7 @@ from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run, site_option
 
 if TYPE_CHECKING:
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
 
 
 @click.command()
@@ -33,7 +33,7 @@ def failures(site: str | None, form: str | None, *, as_json: bool) -> None:
     if form and as_json:
         raise click.UsageError("--export and --json each print something else.")
 
-    async def show(client: PreloadClient) -> int:
+    async def show(client: Preloads) -> int:
         number = None if site is None else await client.site_id(site)
         if form:
             await export(failures_of(client, number), form, lambda text: click.echo(text, nl=False))
@@ -58,7 +58,7 @@ def requeue(site: str, *, as_json: bool) -> None:
     Example: esa-preload requeue --site 190007158391808
     """
 
-    async def do(client: PreloadClient) -> int:
+    async def do(client: Preloads) -> int:
         receipts = await client.requeue(await client.site_id(site))
         if as_json:
             print_json([receipt_document(receipt) for receipt in receipts])

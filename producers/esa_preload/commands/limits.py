@@ -11,7 +11,7 @@ from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run
 
 if TYPE_CHECKING:
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
 
 
 @click.command()
@@ -40,7 +40,7 @@ def limits(to_set: tuple[str, ...], to_reset: str | None, *, as_json: bool) -> N
     reset = () if to_reset is None else (to_reset,) if to_reset else PACED_OPERATIONS
     changes = [*((operation, None) for operation in reset), *(_rate(each) for each in to_set)]
 
-    async def do(client: PreloadClient) -> int:
+    async def do(client: Preloads) -> int:
         if changes:
             await client.change_limits(changes)
         found = [asdict(limit) for limit in await client.limits()]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
     from esa_preload.model import RequestStatus
 
 
@@ -84,7 +84,7 @@ def enqueue_progress() -> Generator[Callable[[int], None] | None]:
         yield lambda urls: bar.update(task, completed=urls)
 
 
-async def wait_with_progress(client: PreloadClient, request_id: str, timeout: float | None) -> RequestStatus:
+async def wait_with_progress(client: Preloads, request_id: str, timeout: float | None) -> RequestStatus:
     """Wait for the end of a request, and show on a terminal how far it is."""
     if not sys.stderr.isatty():
         return await client.wait(request_id, timeout=timeout)

@@ -17,7 +17,7 @@ from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run, site_option
 
 if TYPE_CHECKING:
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
     from esa_preload.model import RequestState
 
 _COLUMNS = (
@@ -44,7 +44,7 @@ def status(request_id: str, *, as_json: bool) -> None:
     Example: esa-preload status 5f0c… --json
     """
 
-    async def show(client: PreloadClient) -> int:
+    async def show(client: Preloads) -> int:
         found = await client.status(request_id)
         if as_json:
             print_json(asdict(found))
@@ -76,7 +76,7 @@ def requests(site: str | None, state: RequestState | None, limit: int, *, as_jso
     Example: esa-preload requests --site 190007158391808 --state active
     """
 
-    async def show(client: PreloadClient) -> int:
+    async def show(client: Preloads) -> int:
         number = None if site is None else await client.site_id(site)
         page = await client.requests(number, state=state, limit=limit)
         found = [request_document(info) for info in page.items]
@@ -105,7 +105,7 @@ def explain(request_id: str | None, site: str | None, url: str | None, *, as_jso
     if (request_id is None) == (site is None) or (url is not None and site is None):
         raise click.UsageError("Give a request id, or --site, or --site and --url.")
 
-    async def show(client: PreloadClient) -> int:
+    async def show(client: Preloads) -> int:
         number = None if site is None else await client.site_id(site)
         found = await client.explain(request_id, site_id=number, url=url)
         if as_json:
@@ -127,7 +127,7 @@ def cancel(request_id: str, *, as_json: bool) -> None:
     Example: esa-preload cancel 5f0c…
     """
 
-    async def do(client: PreloadClient) -> int:
+    async def do(client: Preloads) -> int:
         cancelled, in_flight = await client.cancel(request_id)
         if as_json:
             print_json({"request_id": request_id, "cancelled": cancelled, "in_flight": in_flight})

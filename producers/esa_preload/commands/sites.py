@@ -11,7 +11,7 @@ from esa_preload.commands.output import print_json, print_table
 from esa_preload.commands.running import json_option, run
 
 if TYPE_CHECKING:
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
 
 
 @click.command()
@@ -23,7 +23,7 @@ def sites(*, as_json: bool) -> None:
     Example: esa-preload sites
     """
 
-    async def show(client: PreloadClient) -> int:
+    async def show(client: Preloads) -> int:
         found = [site_document(site) for site in await client.sites()]
         if as_json:
             print_json(found)
@@ -63,7 +63,7 @@ def pause(site: str, reason: str | None) -> None:
     Example: esa-preload pause 190007158391808 --reason "origin is down"
     """
 
-    async def do(client: PreloadClient) -> int:
+    async def do(client: Preloads) -> int:
         number = await client.site_id(site)
         changed = await client.pause(number, reason=reason)
         before = ", as it was before" + (f"; its reason is now: {reason}" if reason else "")
@@ -85,7 +85,7 @@ def resume(site: str | None, *, account: bool) -> None:
     if account == (site is not None):
         raise click.UsageError("Give a site, or --account.")
 
-    async def do(client: PreloadClient) -> int:
+    async def do(client: Preloads) -> int:
         number = None if site is None else await client.site_id(site)
         changed = await client.resume(number)
         what = "the account" if number is None else f"site {number}"

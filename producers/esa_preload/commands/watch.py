@@ -14,7 +14,7 @@ from esa_preload.commands.running import json_option, run
 from esa_preload.shell import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
 
 _SITE_COLUMNS = ("site_id", "name", "state", "reason", "pending", "in_flight", "submitted", "refused")
 _REQUEST_COLUMNS = ("state", "accepted", "pending", "in_flight", "submitted", "refused", "expired", "unknown")
@@ -31,7 +31,7 @@ def wait(request_id: str, timeout: float | None, *, as_json: bool) -> None:
     Example: esa-preload wait 5f0c… --timeout 600
     """
 
-    async def do(client: PreloadClient) -> int:
+    async def do(client: Preloads) -> int:
         status = await wait_with_progress(client, request_id, timeout)
         if as_json:
             print_json(asdict(status))
@@ -61,7 +61,7 @@ def watch(request_id: str | None, interval_s: float, *, as_json: bool) -> None:
     Example: esa-preload watch 5f0c… --json
     """
 
-    async def do(client: PreloadClient) -> int:
+    async def do(client: Preloads) -> int:
         columns = _SITE_COLUMNS if request_id is None else _REQUEST_COLUMNS
         with live_table(columns, is_live=sys.stdout.isatty() and not as_json) as show:
             if request_id is None:
@@ -74,7 +74,7 @@ def watch(request_id: str | None, interval_s: float, *, as_json: bool) -> None:
 
 
 async def _watch_request(
-    client: PreloadClient, show: Any, request_id: str, interval_s: float, *, as_json: bool
+    client: Preloads, show: Any, request_id: str, interval_s: float, *, as_json: bool
 ) -> None:
     async for status in client.watch(request_id, interval_s=interval_s):
         document = asdict(status)
@@ -84,7 +84,7 @@ async def _watch_request(
             show([document], [document])
 
 
-async def _watch_sites(client: PreloadClient, show: Any, interval_s: float, *, as_json: bool) -> None:
+async def _watch_sites(client: Preloads, show: Any, interval_s: float, *, as_json: bool) -> None:
     import asyncio  # noqa: PLC0415 - keeps --help quick
 
     seen: dict[int, dict[str, Any]] = {}
