@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from deploy.clean_root import make_root, need_clean_root
@@ -29,9 +31,10 @@ from processes import started
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from deploy.clean_root import CleanRoot
+    from processes import Running
 
 DOCKER = ROOT / "deploy" / "docker"
 LOCKS = ROOT / "deploy" / "requirements"
@@ -217,29 +220,57 @@ async def test_a_worker_of_the_image_works_is_probed_and_stops(
     image: CleanRoot, final: Stage, shared_valkey: Path
 ) -> None:
     """As process 1, not root, on a read-only root: it submits, HEALTHCHECK is content, and SIGTERM ends it with 0."""
-    user, redis_url = final.last("USER").rest, f"unix://{shared_valkey}/valkey.sock"
-    probe = next(steps_of(f"CMD {final.last('HEALTHCHECK').rest.partition(' CMD ')[2]}")).words()
+    redis_url = f"unix://{shared_valkey}/valkey.sock"
     async with Sandbox(SandboxConfig()) as sandbox, PreloadClient(redis_url) as client:
         env = {
-            **final.environment(),
-            "ESA_PRELOAD_REDIS_URL": redis_url,
+            **_environment(final, redis_url),
             "ESA_PRELOAD_ENDPOINT": sandbox.url,
-            "ESA_PRELOAD_OPS_PORT": str(_free_port()),
             "ESA_PRELOAD_BATCH_QUIET": "0.1",
             "ALIBABA_CLOUD_ACCESS_KEY_ID": "sandbox",
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "sandbox-secret",
         }
-        program, *arguments = image.as_container(final.last("CMD").words(), user=user, binds=[shared_valkey])
-        async with started(shutil.which(program) or program, *arguments, env=env) as worker:
+        async with _running(image, final, final.last("CMD").words(), env, shared_valkey) as worker:
             await wait_until(lambda: worker.events("worker.started"))
-            process_1 = _child_of(worker.process.pid)
-            assert _uids_of(process_1) == {10001}
             receipt = await client.enqueue(190007158391808, ["https://www.example.com/a.js"])
             assert (await client.wait(receipt.request_id, timeout=15)).submitted == 1
-            assert await _code_of(image.as_container(probe, user=user), env) == 0
-            os.kill(process_1, signal.SIGTERM)
-            assert await worker.process.wait() == 0
-            assert await _code_of(image.as_container(probe, user=user), env) == 1
+
+
+@pytest.mark.slow
+async def test_the_api_of_the_image_works_is_probed_and_stops(
+    image: CleanRoot, final: Stage, shared_valkey: Path
+) -> None:
+    """The same image by another command: it enqueues, the same HEALTHCHECK is content, and SIGTERM ends it with 0."""
+    env = {**_environment(final, f"unix://{shared_valkey}/valkey.sock"), "ESA_PRELOAD_HTTP_PORT": "0"}
+    async with _running(image, final, ["esa-preload", "serve"], env, shared_valkey) as api:
+        (line,) = await wait_until(lambda: api.events("http.started"))
+        document = {"site_id": 190007158391808, "urls": ["https://www.example.com/a.js"]}
+        async with httpx.AsyncClient(trust_env=False) as http:
+            reply = await http.post(f"{line['url']}/v1/preloads", json=document)
+        assert (reply.status_code, reply.json()["accepted"]) == (202, 1)
+
+
+def _environment(final: Stage, redis_url: str) -> dict[str, str]:
+    """Return the image's own variables, with those of a queue, and of a port that is free on this host."""
+    own = {"ESA_PRELOAD_REDIS_URL": redis_url, "ESA_PRELOAD_OPS_PORT": str(_free_port())}
+    return {**final.environment(), **own}
+
+
+@asynccontextmanager
+async def _running(
+    image: CleanRoot, final: Stage, command: list[str], env: dict[str, str], folder: Path
+) -> AsyncGenerator[Running]:
+    """Run *command* as a container while inside; then HEALTHCHECK is content, SIGTERM ends it with 0, and HEALTHCHECK is not."""
+    user = final.last("USER").rest
+    probe = next(steps_of(f"CMD {final.last('HEALTHCHECK').rest.partition(' CMD ')[2]}")).words()
+    program, *arguments = image.as_container(command, user=user, binds=[folder])
+    async with started(shutil.which(program) or program, *arguments, env=env) as running:
+        yield running
+        process_1 = _child_of(running.process.pid)
+        assert _uids_of(process_1) == {10001}
+        assert await _code_of(image.as_container(probe, user=user), env) == 0
+        os.kill(process_1, signal.SIGTERM)
+        assert await running.process.wait() == 0
+        assert await _code_of(image.as_container(probe, user=user), env) == 1
 
 
 def _free_port() -> int:

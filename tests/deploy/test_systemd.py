@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 SYSTEMD = ROOT / "deploy" / "systemd"
 OURS = ("worker", "api")
 ANALYZE = ("systemd-analyze",)
-EXPOSURE = 1.1
-"""Of 10, as systemd 252 counts; docs/how-to/deploy-with-systemd.md says so, too."""
+EXPOSURE, AT_MOST = 1.1, 1.5
+"""Of 10: as systemd 252 counts, which docs/how-to/deploy-with-systemd.md says, too; and as another may."""
 CONFINED = Path(__file__).parent / "confined.py"
 
 
@@ -73,7 +73,11 @@ def test_the_exposure_is_low(installed: Path, component: str) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", shown)
     assert found
-    assert float(found[1]) <= EXPOSURE, shown
+    assert float(found[1]) <= AT_MOST, shown
+    release = subprocess.run(
+        [program(ANALYZE), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert float(found[1]) == EXPOSURE or not release.startswith("systemd 252")
     assert f"counts {EXPOSURE} of 10" in read(DOCS / "how-to" / "deploy-with-systemd.md")
 
 
