@@ -110,6 +110,7 @@ def test_wrong_tokens_from_anywhere_take_no_memory_without_bound() -> None:
     ("text", "path"),
     [
         ("/requests?site=1&state=done", "/requests?site=1&state=done"),
+        ("/explain?url=a+b%2Bc", "/explain?url=a+b%2Bc"),
         ("", "/"),
         ("//example.net/", "/"),
         ("/\\example.net", "/"),

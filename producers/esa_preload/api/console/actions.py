@@ -10,16 +10,9 @@ from starlette.responses import Response
 
 from esa_preload.api.console.answering import Page
 from esa_preload.api.console.forms import Form
+from esa_preload.api.console.guards import Enqueuer, Limiter, Operator, Posted, SiteId
 from esa_preload.api.console.pages import own_sites
-from esa_preload.api.console.visits import (
-    Enqueuer,
-    Limiter,
-    Operator,
-    Posted,
-    SiteId,
-    Visit,
-    local_path,
-)
+from esa_preload.api.console.visits import Visit, local_path
 from esa_preload.api.console.words import grouped
 from esa_preload.arguments import parse_priority
 from esa_preload.errors import EsaPreloadError, InvalidRequestError, QueueUnavailableError

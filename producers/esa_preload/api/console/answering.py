@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -29,9 +29,12 @@ class Page(APIRoute):
         async def answer_visit(request: Request) -> Response:
             visit = Visit.of(request)
             try:
-                # By a page of ours, which the browser then comes from: to that it brings its cookie.
-                passes = visit.is_from_elsewhere and request.method == "GET"
-                response = visit.page("arrive.html") if passes else await answer(request)
+                if request.method == "POST":
+                    require_same_origin(request)
+                elif visit.is_from_elsewhere:
+                    # By a page of ours, which the browser then comes from: to that it brings its cookie.
+                    return visit.finish(visit.page("arrive.html"))
+                response = await answer(request)
             except SignInNeededError:
                 response = ask_to_sign_in(visit)
             except EsaPreloadError as exc:
@@ -41,6 +44,20 @@ class Page(APIRoute):
             return visit.finish(response)
 
         return answer_visit
+
+
+def require_same_origin(request: Request) -> None:
+    """
+    Refuse what a browser says that the page of another site sends.
+
+    Raises:
+        ProblemError: 403.
+    """
+    headers = request.headers
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    is_foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+    if site not in ("same-origin", None) or (site is None and is_foreign):
+        raise ProblemError("forbidden", "another site's page sent this; nothing was done")
 
 
 def problem_page(visit: Visit, error: EsaPreloadError) -> Response:

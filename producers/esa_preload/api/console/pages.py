@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from esa_preload.api.console import progress
 from esa_preload.api.console.answering import Page as PageRoute
+from esa_preload.api.console.guards import SignedIn, SiteId
 from esa_preload.api.console.traffic import chart_of
-from esa_preload.api.console.visits import SignedIn, SiteId, Visit
+from esa_preload.api.console.visits import Visit
 from esa_preload.errors import EsaPreloadError, QueueUnavailableError
 from esa_preload.model import PACED_OPERATIONS, URL_STATES, Page
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from esa_preload.api.console.answering import Page
-from esa_preload.api.console.visits import Posted, Visit, get_visit, local_path
+from esa_preload.api.console.guards import Posted, get_visit
+from esa_preload.api.console.visits import Visit, local_path
 from esa_preload.api.tokens import digest_of
 from esa_preload.logs import get_logger
 

@@ -1,32 +1,26 @@
-"""Who is on a page, what they may do there, and how a page is answered."""
+"""Who is on a page, what they may see and do there, and how a page is made for them."""
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, cast
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
-from fastapi import Depends, Request
+from fastapi import Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from esa_preload.api.auth import LOCAL, require_local
+from esa_preload.api.auth import LOCAL
 from esa_preload.api.console.attempts import Attempts
-from esa_preload.api.console.forms import Form, read_form
 from esa_preload.api.console.rendering import HEADERS, make_templates
 from esa_preload.api.console.sessions import LIFETIME_S, Session, Sessions
 from esa_preload.api.console.traffic import Rates
-from esa_preload.api.problems import ProblemError
 from esa_preload.api.routes_preloads import own_request
 from esa_preload.errors import EsaPreloadError, UnknownSiteError
-from esa_preload.model import parse_site_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jinja2 import Environment
 
     from esa_preload.api.context import Context
@@ -233,87 +227,6 @@ def cookie_name(request: Request, console: Console) -> str:
     return f"{prefix}esa-preload-{console.context.settings.namespace}"
 
 
-def get_visit(request: Request) -> Visit:
-    """Return the visit that the page's route began."""
-    return cast("Visit", request.state.visit)
-
-
-def signed_in(visit: Annotated[Visit, Depends(get_visit)]) -> Visit:
-    """
-    Return the visit of somebody who is known.
-
-    Raises:
-        SignInNeededError: there is nobody, or the token was revoked or has expired meanwhile.
-        ProblemError: 403; there are no tokens, and this is not from this machine.
-    """
-    tokens = visit.console.context.tokens
-    if tokens is None:
-        require_local(visit.request)
-        visit.principal = LOCAL
-    else:
-        visit.principal = tokens.hashed(visit.session.token) if visit.session.token else None
-    if visit.principal is None:
-        raise SignInNeededError("nobody is signed in")
-    visit.request.state.principal = visit.principal
-    return visit
-
-
-async def own_form(request: Request, visit: Annotated[Visit, Depends(get_visit)]) -> Form:
-    """
-    Return the form that was sent, from a page of ours and of this session.
-
-    Raises:
-        ProblemError: 403, of another page; 413, too long; 422, no form.
-    """
-    require_same_origin(request)
-    form = await read_form(request)
-    if not hmac.compare_digest(form.text("csrf").encode(), visit.session.csrf.encode()):
-        raise ProblemError(
-            "forbidden",
-            "the form is of a session that has ended; nothing was done",
-            hint="go back to the page, load it again, and repeat",
-        )
-    return form
-
-
-def require_same_origin(request: Request) -> None:
-    """
-    Refuse what a browser says that the page of another site sends.
-
-    Raises:
-        ProblemError: 403.
-    """
-    headers = request.headers
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    is_foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
-    if site not in ("same-origin", None) or (site is None and is_foreign):
-        raise ProblemError("forbidden", "another site's page sent this; nothing was done")
-
-
-def _who(may: str, what: str) -> Callable[[Visit], Visit]:
-    def check(visit: Annotated[Visit, Depends(signed_in)]) -> Visit:
-        if not getattr(visit, may):
-            raise ProblemError("forbidden", f"your token does not allow to {what}; nothing was done")
-        return visit
-
-    return check
-
-
-SignedIn = Annotated[Visit, Depends(signed_in)]
-Enqueuer = Annotated[Visit, Depends(_who("may_enqueue", "enqueue or cancel"))]
-Operator = Annotated[Visit, Depends(_who("may_operate", "operate sites"))]
-Limiter = Annotated[Visit, Depends(_who("may_limit", "change limits"))]
-Posted = Annotated[Form, Depends(own_form)]
-
-
-def own_site(site_id: str, visit: SignedIn) -> int:
-    """Return the site of a path; raises as :meth:`Visit.own`."""
-    return visit.own(parse_site_id(site_id))
-
-
-SiteId = Annotated[int, Depends(own_site)]
-
-
 def local_path(text: str) -> str:
     """Return *text* when it is the path of a page here, else that of the first page."""
-    return quote(text, safe="/?&=%:~._-") if text.startswith("/") and text[1:2] not in ("/", "\\") else "/"
+    return quote(text, safe="/?&=%+:~._-") if text.startswith("/") and text[1:2] not in ("/", "\\") else "/"

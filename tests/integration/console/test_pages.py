@@ -1,0 +1,267 @@
+"""What each page shows, to whom, and what its forms do; all of it without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from esa_preload.api.console import forms, rendering
+from esa_preload.client import PreloadClient
+from integration.console.visitor import OTHER_SITE, PAGES, SITE, Served, actions_of, served, text_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAUSE, RESUME = f"/sites/{SITE}/pause", f"/sites/{SITE}/resume"
+REQUEUE = f"/sites/{SITE}/requeue"
+CANCEL = "/requests/theirs/cancel"
+
+ALLOWED = {
+    "viewer": set[str](),
+    "producer": {"/enqueue", CANCEL},
+    "operator": {"/enqueue", CANCEL, PAUSE, RESUME, REQUEUE, "/limits"},
+    "narrow": {"/enqueue", CANCEL, PAUSE, RESUME, REQUEUE},
+}
+CHANGES = {
+    "/enqueue": {"site": str(SITE), "urls": "https://www.example.com/new.js"},
+    CANCEL: {},
+    PAUSE: {},
+    RESUME: {},
+    REQUEUE: {"which": "all"},
+    "/limits": {"operation": "CreateScheduledPreloadJob", "rate": "7", "verb": "set"},
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+async def test_every_page_shows_to_every_role_what_it_may_do(console: Served, name: str) -> None:
+    """And no button that would be refused."""
+    visitor = await console.signed_in(name)
+    offered: set[str] = set()
+    for path in PAGES:
+        page = await visitor.get(path)
+        assert page.status_code == 200, path
+        offered |= actions_of(page)
+    # One is offered while a site is paused, one while it has failures.
+    always = ALLOWED[name] - {RESUME, REQUEUE, "/enqueue"}
+    assert {path for path in offered if path in CHANGES} == always
+    assert (await visitor.get("/enqueue")).status_code == (200 if "/enqueue" in ALLOWED[name] else 403)
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("path", CHANGES)
+async def test_roles_decide_in_the_server(
+    console: Served, preloads: PreloadClient, name: str, path: str
+) -> None:
+    """A form that a role may not send changes nothing, whoever wrote the page that it is on."""
+    visitor = await console.signed_in(name)
+    before = (await preloads.audit()).items
+    answer = await visitor.post(path, await visitor.get("/"), **CHANGES[path])
+    if path in ALLOWED[name]:
+        assert answer.status_code == 200, answer.text
+    else:
+        assert answer.status_code == 403
+        assert (await preloads.audit()).items == before
+
+
+async def test_a_token_of_some_sites_finds_nothing_of_others(
+    console: Served, preloads: PreloadClient
+) -> None:
+    """Not in a list, not by an address, and not by what is refused."""
+    await preloads.pause(SITE)
+    visitor = await console.signed_in("elsewhere")
+    for path in ("/", "/requests", "/failures", "/audit", "/explain", "/enqueue"):
+        assert str(SITE) not in (page := await visitor.get(path)).text, path
+        assert "theirs" not in page.text
+    for path in (f"/sites/{SITE}", "/requests/theirs", f"/requests?site={SITE}", f"/audit?site={SITE}"):
+        hidden = await visitor.get(path)
+        unknown = await visitor.get(path.replace(str(SITE), "5").replace("theirs", "none"))
+        assert hidden.status_code == unknown.status_code == 404
+        assert _numberless(hidden.text) == _numberless(unknown.text)
+    page = await visitor.get("/")
+    for path in (PAUSE, RESUME, REQUEUE, CANCEL):
+        assert (await visitor.post(path, page, **CHANGES[path])).status_code == 404
+    assert {site.state for site in await preloads.sites()} == {"active", "paused"}
+
+
+def _numberless(text: str) -> str:
+    return re.sub(r'\d+|theirs|none|value="[^"]*"', "", text)
+
+
+async def test_pause_and_resume(console: Served, preloads: PreloadClient) -> None:
+    """With a reason, which everybody sees, as text; and what was done is said once."""
+    visitor = await console.signed_in("operator")
+    page = await visitor.get(f"/sites/{SITE}")
+    paused = await visitor.post(PAUSE, page, reason="<b>moving</b> the origin")
+    assert paused.url.path == f"/sites/{SITE}"
+    assert f"Site {SITE} is paused" in text_of(paused)
+    assert "&lt;b&gt;moving&lt;/b&gt; the origin" in paused.text
+    assert "is paused" not in text_of(await visitor.get("/limits"))
+    assert [site.state for site in await preloads.sites()] == ["paused", "active"]
+    resumed = await visitor.post(RESUME, paused, back="/")
+    assert resumed.url.path == "/"
+    assert f"Site {SITE} goes on" in text_of(resumed)
+    assert {site.state for site in await preloads.sites()} == {"active"}
+
+
+async def test_enqueue(console: Served, preloads: PreloadClient) -> None:
+    """The form takes URLs, tells which are none, and sent twice is one request, made by the token."""
+    visitor = await console.signed_in("producer")
+    form = await visitor.get("/enqueue")
+    request_id = re.search(r'name="request_id" value="(\w+)"', form.text)
+    assert request_id
+    urls = "https://www.example.com/a.js\r\n  https://www.example.com/b.js\r\n\r\nwww.example.com/c\r\n"
+    fields = {
+        "site": str(SITE),
+        "urls": urls,
+        "request_id": request_id[1],
+        "source": "release 7",
+        "priority": "high",
+    }
+    for _ in range(2):
+        receipt = await visitor.post("/enqueue", form, **fields)
+        assert receipt.status_code == 200
+        assert "Accepted 2 Merged with pending ones 0 Repeats 0 Rejected 1" in text_of(receipt)
+        assert "must start with http" in text_of(receipt)
+    [info] = [
+        info for info in (await preloads.requests(SITE)).items if info.status.request_id == request_id[1]
+    ]
+    assert (info.status.accepted, info.source, info.priority) == (2, "release 7", "high")
+    assert info.actor == "token:producer"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"site": "5x"}, "5x"),
+        ({"urls": " "}, "urls is empty"),
+        ({"interval_s": "often"}, "interval_s must be a whole number"),
+        ({"end": "2001-01-01T00:00"}, "plan end"),
+    ],
+)
+async def test_a_form_that_is_wrong_comes_back_as_it_was(
+    console: Served, fields: dict[str, str], why: str
+) -> None:
+    """With what is wrong about it; nobody types a list twice."""
+    visitor = await console.signed_in("producer")
+    sent = {"site": str(SITE), "urls": "https://www.example.com/kept.js", "source": "<release>", **fields}
+    back = await visitor.post("/enqueue", await visitor.get("/enqueue"), **sent)
+    assert back.status_code == 422
+    assert why in text_of(back)
+    assert 'value="&lt;release&gt;"' in back.text
+    assert "kept.js" in back.text or "urls" in fields
+
+
+async def test_a_form_is_read_within_a_bound(console: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer lists are sent on to where they are streamed."""
+    monkeypatch.setattr(forms, "FORM_MAX_BYTES", 10_000)
+    visitor = await console.signed_in("producer")
+    long = await visitor.post(
+        "/enqueue", await visitor.get("/enqueue"), site=str(SITE), urls="https://www.example.com/" * 1_000
+    )
+    assert long.status_code == 413
+    assert "esa-preload enqueue --file" in text_of(long)
+
+
+async def test_cancel(console: Served, preloads: PreloadClient) -> None:
+    """What is pending ends, and the page says how much it was."""
+    visitor = await console.signed_in("producer")
+    page = await visitor.get("/requests/theirs")
+    assert "0 % of 3 URLs have ended" in text_of(page)
+    cancelled = await visitor.post(CANCEL, page)
+    assert "3 URLs cancelled; 0 in flight go on" in text_of(cancelled)
+    assert "100 % of 3 URLs have ended" in text_of(cancelled)
+    assert (await preloads.status("theirs")).cancelled == 3
+
+
+async def test_limits(console: Served, preloads: PreloadClient) -> None:
+    """Fixed and learnt anew; a rate that is none is told."""
+    visitor = await console.signed_in("operator")
+    page = await visitor.get("/limits")
+    change = {"operation": "CreateScheduledPreloadJob", "verb": "set"}
+    fixed = await visitor.post("/limits", page, rate="7.5", **change)
+    assert "7.5/s fixed" in text_of(fixed)
+    assert [(limit.rate, limit.is_fixed) for limit in await preloads.limits()] == [(7.5, True)]
+    assert (await visitor.post("/limits", page, rate="fast", **change)).status_code == 422
+    assert (await visitor.post("/limits", page, rate="nan", **change)).status_code == 422
+    assert (await visitor.post("/limits", page, operation="Nothing", verb="reset")).status_code == 422
+    await visitor.post("/limits", page, operation="CreateScheduledPreloadJob", verb="reset")
+    assert await preloads.limits() == []
+
+
+async def test_lists_are_paged(console: Served, preloads: PreloadClient) -> None:
+    """Each request is on one of the pages, the newest on the first."""
+    names = {f"request-{n:03}" for n in range(60)}
+    for name in sorted(names):
+        await preloads.enqueue(SITE, [f"https://www.example.com/{name}"], request_id=name)
+    visitor = await console.signed_in("narrow")
+    seen: list[str] = []
+    path: str | None = "/requests"
+    while path:
+        page = await visitor.get(path)
+        seen += re.findall(r'href="/requests/([^"]+)"', page.text)
+        older = re.search(r'href="([^"]+)" rel="next"', page.text)
+        path = older[1].replace("&amp;", "&") if older else None
+    assert len(seen) == len(set(seen))
+    assert set(seen) == names | {"theirs"}
+    assert seen[0] == "request-059"
+
+
+async def test_sites_are_found_by_a_part_of_their_id(console: Served) -> None:
+    """As many of them as there are, one is soon found."""
+    visitor = await console.signed_in("viewer")
+    found = text_of(await visitor.get(f"/?q={str(OTHER_SITE)[-4:]}"))
+    assert str(OTHER_SITE) in found
+    assert str(SITE) not in found
+    assert "No site is called" in text_of(await visitor.get("/?q=<nobody>"))
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/requests/none", 404),
+        ("/requests/%00", 422),
+        ("/sites/5", 404),
+        ("/sites/x", 422),
+        ("/requests?cursor=nonsense", 422),
+        ("/requests?site=nobody", 404),
+    ],
+)
+async def test_what_is_not_there_is_told_on_a_page(console: Served, path: str, status: int) -> None:
+    """With a way on."""
+    visitor = await console.signed_in("operator")
+    page = await visitor.get(path)
+    assert page.status_code == status
+    assert 'href="/"' in page.text
+
+
+async def test_an_outage_of_redis_is_a_page_too(secrets: dict[str, str], tokens_file: Path) -> None:
+    """With the status that tells an open page that it is not up to date, and what to do."""
+    async with PreloadClient("redis://127.0.0.1:1") as nowhere:
+        visitor = await served(nowhere, secrets=secrets, tokens_file=tokens_file).signed_in(
+            "viewer", code=503
+        )
+        for path in ("/", "/requests", "/audit"):
+            page = await visitor.get(path)
+            assert page.status_code == 503
+            assert "What to do:" in text_of(page)
+
+
+async def test_without_the_libraries_of_others_every_page_works(
+    preloads: PreloadClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in a checkout where nobody ran `make assets`: nothing is asked for that is not there."""
+    for name in ("console.css", "console.js", "icon.svg"):
+        (tmp_path / name).write_bytes((rendering.STATIC / name).read_bytes())
+    monkeypatch.setattr(rendering, "STATIC", tmp_path)
+    await preloads.enqueue(SITE, ["https://www.example.com/"], request_id="theirs")
+    visitor = served(preloads).visitor("http://localhost")
+    for path in PAGES:
+        page = await visitor.get(path)
+        assert page.status_code == 200
+        assert "vendor" not in page.text
+        for file in re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text):
+            found = await visitor.get(file)
+            assert found.status_code == 200
+            assert found.headers["cache-control"] == "public, max-age=31536000, immutable"
