@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload.client import PreloadClient
+from esa_preload.connection import connect
 from esa_preload.errors import UnknownRequestError
 from esa_preload.keys import Keys
 from esa_preload_worker.check.audit import Auditor
@@ -95,8 +96,10 @@ async def test_what_was_submitted_after_the_copy_is_submitted_again_and_nothing_
             await client.resume(SITE)
             assert (await client.wait("waiting", timeout=5)).submitted == 40
             assert (await client.wait("after", timeout=5)).submitted == 10
-            reader = LedgerReader(client._redis, Keys(NAMESPACE))
-            assert (await Auditor(reader).run()).violations == []
+        redis = connect(second.url)
+        audit = await Auditor(LedgerReader(redis, Keys(NAMESPACE))).run()
+        await redis.aclose()
+        assert audit.violations == []
         assert sandbox.stats()["urls_planned_again"] == 50
     finally:
         first.kill()
