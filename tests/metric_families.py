@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from prometheus_client.metrics import MetricWrapperBase
 
 from esa_preload.api.metrics import Metrics as ApiMetrics
-from esa_preload_worker.ledger import OperationRate
+from esa_preload_worker.claims import OperationRate
 from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.scripts import pipelined
+from esa_preload_worker.claims import Batch, Settlement, Wait
 from esa_preload_worker.ids import new_id
-from esa_preload_worker.ledger import Batch, Settlement, Wait, WorkerLedger
+from esa_preload_worker.ledger import WorkerLedger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

@@ -20,18 +20,9 @@ from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
+from esa_preload_worker.claims import Batch, Call, LostClaim, Settlement, Wait, Watch
 from esa_preload_worker.ids import new_id
-from esa_preload_worker.ledger import (
-    CREATE_JOB,
-    CREATE_PLANS,
-    Batch,
-    Call,
-    LostClaim,
-    Settlement,
-    Wait,
-    Watch,
-    WorkerLedger,
-)
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, WorkerLedger
 from waiting import wait_until_async
 
 if TYPE_CHECKING:

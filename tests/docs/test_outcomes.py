@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 from docs.pages import code_spans, reference, table
 from docs.test_telemetry import outcomes
 from esa_preload_worker import decisions
+from esa_preload_worker.claims import Settled, Settlement
 from esa_preload_worker.esa import EsaError, NotSentError, RefusedUrl, UncertainError
 from esa_preload_worker.esa.classify import classify
 from esa_preload_worker.esa.codes import OWN_CODES
 from esa_preload_worker.events import EVENTS
-from esa_preload_worker.ledger import Settled, Settlement
 from esa_preload_worker.metrics import Metrics
 from esa_preload_worker.report import report
 from esa_preload_worker.submit import Submission

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from esa_preload.logs import get_logger
 from esa_preload_worker import bulk_decisions
+from esa_preload_worker.claims import Bulk, LostClaim
 from esa_preload_worker.esa.failed_file import URL_MAX_CHARS
 from esa_preload_worker.ids import new_id
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import PACK_URLS, Bulk, LostClaim
+from esa_preload_worker.ledger import PACK_URLS
 from esa_preload_worker.oss import object_name
 from esa_preload_worker.oss_errors import OssError
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
+    from esa_preload_worker.claims import Batch, Exemption, Settlement
     from esa_preload_worker.leases import Leases
-    from esa_preload_worker.ledger import Batch, Exemption, Settlement, WorkerLedger
+    from esa_preload_worker.ledger import WorkerLedger
     from esa_preload_worker.settings import Settings
 
     class Lists(Protocol):

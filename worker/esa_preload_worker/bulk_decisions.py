@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from esa_preload_worker import decisions
 from esa_preload_worker.block_reasons import block_reason, is_quota
+from esa_preload_worker.claims import BulkLimit, Settlement
 from esa_preload_worker.esa import (
     BlockedError,
     JobCapError,
@@ -16,14 +17,13 @@ from esa_preload_worker.esa import (
     ThrottledError,
     UncertainError,
 )
-from esa_preload_worker.ledger import BulkLimit, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from esa_preload_worker.claims import Bulk, Exemption
     from esa_preload_worker.decisions import Timing
     from esa_preload_worker.esa import EsaError, Job, RefusedUrl
-    from esa_preload_worker.ledger import Bulk, Exemption
     from esa_preload_worker.oss_errors import OssError
     from esa_preload_worker.settings import Settings
 

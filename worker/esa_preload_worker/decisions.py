@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from esa_preload.model import Plan
 from esa_preload_worker.block_reasons import is_quota
+from esa_preload_worker.claims import Block, Call, Exemption, Settlement, SiteWait
 from esa_preload_worker.esa import (
     BlockedError,
     EsaError,
@@ -24,20 +25,13 @@ from esa_preload_worker.esa import (
     ThrottledError,
     UncertainError,
 )
-from esa_preload_worker.ledger import (
-    CREATE_JOB,
-    Block,
-    Call,
-    Exemption,
-    Settlement,
-    SiteWait,
-)
+from esa_preload_worker.ledger import CREATE_JOB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from esa_preload_worker.claims import Batch, CallOutcome, Verdict
     from esa_preload_worker.esa import PlansCreated
-    from esa_preload_worker.ledger import Batch, CallOutcome, Verdict
     from esa_preload_worker.settings import Settings
 
 LIST_JOBS = "ListScheduledPreloadJobs"

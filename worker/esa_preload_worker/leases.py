@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from esa_preload_worker.ledger import Batch
+    from esa_preload_worker.claims import Batch
 
 
 @dataclass(slots=True)

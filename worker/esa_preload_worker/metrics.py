@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from esa_preload_worker.check.model import Outcome
-    from esa_preload_worker.ledger import OperationRate
+    from esa_preload_worker.claims import OperationRate
 
 OTHER_SITES = "other"
 

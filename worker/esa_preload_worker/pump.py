@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 from esa_preload.errors import QueueUnavailableError, UnsupportedRecordError
 from esa_preload.logs import get_logger
 from esa_preload_worker import decisions
+from esa_preload_worker.claims import Batch, Settled, Wait
 from esa_preload_worker.ids import new_id
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import Batch, Settled, Wait
 from esa_preload_worker.report import report, report_lost
 from esa_preload_worker.submit import Submission
 

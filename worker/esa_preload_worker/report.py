@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from esa_preload.logs import get_logger
 from esa_preload_worker.block_reasons import block_reason
+from esa_preload_worker.claims import Block
 from esa_preload_worker.decisions import REFUSAL_REASONS
-from esa_preload_worker.ledger import Block
 
 if TYPE_CHECKING:
-    from esa_preload_worker.ledger import Batch, Settled, Settlement
+    from esa_preload_worker.claims import Batch, Settled, Settlement
     from esa_preload_worker.metrics import Metrics
     from esa_preload_worker.submit import Submission
 

@@ -12,10 +12,11 @@ from esa_preload.logs import get_logger
 from esa_preload.model import PACED_OPERATIONS
 from esa_preload_worker import bulk_decisions, decisions
 from esa_preload_worker.bulk import Bulks, ListKeeper
+from esa_preload_worker.claims import LostClaim, Settlement, Watch
 from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
 from esa_preload_worker.esa import EsaError, FailedFileError, Job, NotFoundError, UncertainError
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, LostClaim, Settlement, Watch
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from esa_preload_worker.oss_errors import OssError
 from esa_preload_worker.turns import NotYet, Turns
 from esa_preload_worker.watching import expected_end_ms
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Protocol
 
+    from esa_preload_worker.claims import Batch
     from esa_preload_worker.esa import PlanOrder, PlansCreated, PlanState, RefusedUrl
     from esa_preload_worker.esa.client import PageTurn
     from esa_preload_worker.leases import Leases
-    from esa_preload_worker.ledger import Batch, WorkerLedger
+    from esa_preload_worker.ledger import WorkerLedger
     from esa_preload_worker.settings import Settings
 
     class Submits(Protocol):

@@ -13,7 +13,7 @@ from esa_preload_worker.esa.codes import OK
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from esa_preload_worker.ledger import Batch
+    from esa_preload_worker.claims import Batch
     from esa_preload_worker.submit import Submission, Submits
 
 _TRACER = "esa_preload_worker"

@@ -6,17 +6,19 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING
 
+from esa_preload_worker.claims import Call, LostClaim
 from esa_preload_worker.decisions import call_of
 from esa_preload_worker.esa import EsaError
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import CREATE_JOB, Call, LostClaim
+from esa_preload_worker.ledger import CREATE_JOB
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from esa_preload_worker.ledger import Batch, Turn, WorkerLedger
+    from esa_preload_worker.claims import Batch, Turn
+    from esa_preload_worker.ledger import WorkerLedger
 
 STAY_MS = 1_000
 """Longest wait for a call's turn in an arq slot; beyond it the batch is put off."""

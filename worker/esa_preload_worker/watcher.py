@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from esa_preload.logs import get_logger
 from esa_preload_worker import watching
 from esa_preload_worker.bulk import ListKeeper
+from esa_preload_worker.claims import Turn
 from esa_preload_worker.decisions import LIST_PLANS
 from esa_preload_worker.esa import (
     EsaError,
@@ -19,7 +20,6 @@ from esa_preload_worker.esa import (
     ThrottledError,
     UncertainError,
 )
-from esa_preload_worker.ledger import Turn
 from esa_preload_worker.submit import DELETE_JOB
 from esa_preload_worker.turns import NotYet, Turns
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Protocol
 
+    from esa_preload_worker.claims import JobState, WatchedJob
     from esa_preload_worker.esa import PlanState
-    from esa_preload_worker.ledger import JobState, WatchedJob, WorkerLedger
+    from esa_preload_worker.ledger import WorkerLedger
     from esa_preload_worker.metrics import Metrics
     from esa_preload_worker.settings import Settings
     from esa_preload_worker.watching import Look, Then

@@ -10,8 +10,8 @@ from esa_preload_worker.esa import NotSentError, SiteBusyError, ThrottledError, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from esa_preload_worker.claims import JobState, WatchedJob
     from esa_preload_worker.esa import EsaError, PlanOrder, PlanState
-    from esa_preload_worker.ledger import JobState, WatchedJob
 
 ENDED = frozenset({"finished", "failed"})
 """A plan that is ``stopped`` was paused by a person, who may start it again."""

@@ -9,7 +9,8 @@ from esa_preload.scripts import command
 from esa_preload_worker.check.audit import Audit, Auditor
 from esa_preload_worker.check.reader import LedgerReader
 from esa_preload_worker.check.repair import repair
-from esa_preload_worker.ledger import Batch, Block, Settlement, SiteWait, WorkerLedger
+from esa_preload_worker.claims import Batch, Block, Settlement, SiteWait
+from esa_preload_worker.ledger import WorkerLedger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,9 +22,10 @@ from esa_preload_worker import bulk, decisions
 from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.check.audit import Auditor
 from esa_preload_worker.check.reader import LedgerReader
+from esa_preload_worker.claims import Batch
 from esa_preload_worker.esa import EsaClient
 from esa_preload_worker.leases import Leases
-from esa_preload_worker.ledger import Batch, WorkerLedger
+from esa_preload_worker.ledger import WorkerLedger
 from esa_preload_worker.metrics import Metrics
 from esa_preload_worker.pump import Pump
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig

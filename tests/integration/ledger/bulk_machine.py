@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from esa_preload_worker.ledger import BulkLimit, Exemption, Gathered, LostClaim, Settlement, Watch
+from esa_preload_worker.claims import BulkLimit, Exemption, Gathered, LostClaim, Settlement, Watch
 from integration.ledger.machine import SITES, URLS, LedgerMachine, picks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from esa_preload_worker.ledger import Batch, Verdict
+    from esa_preload_worker.claims import Batch, Verdict
     from integration.ledger.model import Claimed
 
 BULK_LEAST = 5

@@ -14,15 +14,8 @@ from esa_preload.keys import Keys
 from esa_preload.ledger import Accepted, Header, Ledger
 from esa_preload.model import LIST_LANE, PLAN_COUNTS
 from esa_preload.scripts import as_text, command, commands
-from esa_preload_worker.ledger import (
-    CREATE_JOB,
-    Batch,
-    LostClaim,
-    Settled,
-    Settlement,
-    Wait,
-    WorkerLedger,
-)
+from esa_preload_worker.claims import Batch, LostClaim, Settled, Settlement, Wait
+from esa_preload_worker.ledger import CREATE_JOB, WorkerLedger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from esa_preload.explain import explain
-from esa_preload_worker.ledger import Batch
+from esa_preload_worker.claims import Batch
 from integration.ledger.model import window_end
 
 if TYPE_CHECKING:
     from esa_preload.explanation import Explanation
-    from esa_preload_worker.ledger import Wait
+    from esa_preload_worker.claims import Wait
     from integration.ledger.driver import LedgerDriver
     from integration.ledger.machine import LedgerMachine
     from integration.ledger.model import Entry, Lane

@@ -14,18 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from esa_preload.errors import QueueFullError, RequestConflictError
 from esa_preload.model import PLAN_COUNTS
 from esa_preload.scripts import command
+from esa_preload_worker.claims import Batch, JobState, LostClaim, Settled, Settlement, Turn, Wait, Watch
 from esa_preload_worker.esa.signing import form_encode
-from esa_preload_worker.ledger import (
-    CREATE_JOB,
-    Batch,
-    JobState,
-    LostClaim,
-    Settled,
-    Settlement,
-    Turn,
-    Wait,
-    Watch,
-)
+from esa_preload_worker.ledger import CREATE_JOB
 from esa_preload_worker.metrics import site_figures
 from integration.ledger.driver import (
     COUNTS,

@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from esa_preload_worker.ledger import (
-    CREATE_JOB,
-    Block,
-    Call,
-    CallOutcome,
-    Exemption,
-    Settlement,
-    SiteWait,
-)
+from esa_preload_worker.claims import Block, Call, CallOutcome, Exemption, Settlement, SiteWait
+from esa_preload_worker.ledger import CREATE_JOB
 from integration.ledger.driver import HOLD, PUT_BACK, SPLIT, SUBMITTED, is_list
 
 if TYPE_CHECKING:
-    from esa_preload_worker.ledger import Batch, Verdict
+    from esa_preload_worker.claims import Batch, Verdict
     from integration.ledger.model import Claimed
 
 ENDS = ("submitted", "submitted", "partial", "quota", "unknown", "refused", "expired")

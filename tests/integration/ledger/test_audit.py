@@ -11,7 +11,8 @@ from esa_preload.client import PreloadClient
 from esa_preload.errors import InvalidRequestError, RequestConflictError
 from esa_preload.model import AuditEntry
 from esa_preload.scripts import command
-from esa_preload_worker.ledger import CREATE_JOB, Block, Settlement
+from esa_preload_worker.claims import Block, Settlement
+from esa_preload_worker.ledger import CREATE_JOB
 from integration.ledger.driver import KEYS, START_MS, LedgerDriver
 from integration.ledger.test_order import urls
 

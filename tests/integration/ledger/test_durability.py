@@ -11,8 +11,9 @@ from conftest import NAMESPACE
 from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.scripts import command, pipelined
+from esa_preload_worker.claims import Batch, Settlement
 from esa_preload_worker.embedded import ValkeyProcess
-from esa_preload_worker.ledger import Batch, NotDurableError, Settlement, WorkerLedger
+from esa_preload_worker.ledger import NotDurableError, WorkerLedger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,9 @@ import pytest
 from esa_preload.errors import UnknownRequestError, UnknownSiteError, UnsupportedRecordError
 from esa_preload.explain import explain
 from esa_preload.reasons import shown
+from esa_preload_worker.claims import Block, Settlement, SiteWait
 from esa_preload_worker.decisions import LIST_JOBS, LIST_PLANS
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Block, Settlement, SiteWait
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from integration.ledger.driver import HOLD, KEYS, PUT_BACK, SPLIT, SUBMITTED, LedgerDriver, read_all
 from integration.ledger.outcomes import call_of
 from integration.ledger.test_order import urls
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from esa_preload.explanation import Explanation
-    from esa_preload_worker.ledger import CallOutcome
+    from esa_preload_worker.claims import CallOutcome
 
 URL = urls(1)[0]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from esa_preload.scripts import as_text, command
-from esa_preload_worker.ledger import Batch, Block, Settlement, SiteWait, Wait
+from esa_preload_worker.claims import Batch, Block, Settlement, SiteWait, Wait
 from integration.ledger.driver import PUT_BACK, LedgerDriver
 from integration.ledger.test_order import urls
 from integration.ledger.traffic import CALLS_S, small_beside_large, trickle

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload_worker.ledger import CREATE_JOB, Batch, Exemption, SiteWait, Watch, WatchedJob
+from esa_preload_worker.claims import Batch, Exemption, SiteWait, Watch, WatchedJob
+from esa_preload_worker.ledger import CREATE_JOB
 from integration.ledger.driver import KEYS, PUT_BACK, SUBMITTED, LedgerDriver, read_all
 from integration.ledger.test_order import urls
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from esa_preload_worker.ledger import Settlement
+    from esa_preload_worker.claims import Settlement
 
 QUIET_MS, AGE_MS, PLAN_MS, LAG_MS = 5_000, 60_000, 30_000, 5_000
 FULL = replace(PUT_BACK, outcome="job_cap", site_wait=SiteWait(reason="job_cap", ms=60_000))

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from esa_preload.errors import QueueFullError, UnknownRequestError
+from esa_preload_worker.claims import Wait
 from esa_preload_worker.esa.signing import form_encode
-from esa_preload_worker.ledger import Wait
 from integration.ledger.driver import KEYS, LedgerDriver
 from integration.ledger.test_order import urls
 

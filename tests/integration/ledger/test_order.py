@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload.errors import QueueFullError
+from esa_preload_worker.claims import Batch, Wait
 from esa_preload_worker.esa.signing import form_encode
-from esa_preload_worker.ledger import Batch, Wait
 from integration.ledger.driver import KEYS, PUT_BACK, SUBMITTED, LedgerDriver
 
 if TYPE_CHECKING:

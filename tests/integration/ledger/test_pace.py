@@ -7,17 +7,9 @@ from dataclasses import replace
 import pytest
 from redis.exceptions import ResponseError
 
+from esa_preload_worker.claims import Batch, CallOutcome, LostClaim, Settlement, Turn, Wait
 from esa_preload_worker.decisions import LIST_JOBS
-from esa_preload_worker.ledger import (
-    CREATE_JOB,
-    CREATE_PLANS,
-    Batch,
-    CallOutcome,
-    LostClaim,
-    Settlement,
-    Turn,
-    Wait,
-)
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from integration.ledger.driver import KEYS, PUT_BACK, SUBMITTED, LedgerDriver, read_all
 from integration.ledger.outcomes import call_of
 from integration.ledger.test_order import urls

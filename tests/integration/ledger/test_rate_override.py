@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from esa_preload.client import PreloadClient
 from esa_preload.errors import InvalidRequestError, UnsupportedRecordError
 from esa_preload.model import OperationLimit
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from integration.ledger.driver import KEYS, LedgerDriver, read_all
 from integration.ledger.test_order import urls
 from integration.ledger.test_pace import rate_of, reported, take_all
+
+if TYPE_CHECKING:
+    from esa_preload_worker.claims import Batch
 
 
 @pytest.fixture

@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload_worker.ledger import (
-    CREATE_JOB,
-    CREATE_PLANS,
-    Batch,
-    Block,
-    Exemption,
-    LostClaim,
-    Settlement,
-    SiteWait,
-    Turn,
-    Wait,
-)
+from esa_preload_worker.claims import Batch, Block, Exemption, LostClaim, Settlement, SiteWait, Turn, Wait
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from integration.ledger.driver import HOLD, KEYS, PUT_BACK, SPLIT, SUBMITTED, LedgerDriver, read_all
 from integration.ledger.outcomes import call_of
 from integration.ledger.test_order import urls

@@ -9,7 +9,7 @@ import pytest
 from esa_preload.ledger import SITES_A_CALL
 from esa_preload.model import LIST_LANE
 from esa_preload.scripts import command
-from esa_preload_worker.ledger import Block, Settlement
+from esa_preload_worker.claims import Block, Settlement
 from esa_preload_worker.metrics import site_figures
 from integration.ledger.driver import START_MS
 from integration.ledger.test_order import urls

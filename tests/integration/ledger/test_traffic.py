@@ -9,7 +9,8 @@ import pytest
 from esa_preload.client import PreloadClient
 from esa_preload.errors import InvalidRequestError
 from esa_preload.scripts import as_text, command
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Call, CallOutcome, Settlement
+from esa_preload_worker.claims import Call, CallOutcome, Settlement
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from integration.ledger.driver import KEYS, LedgerDriver
 from integration.ledger.test_order import urls
 

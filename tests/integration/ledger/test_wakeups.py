@@ -15,7 +15,7 @@ from arq.worker import Worker
 from conftest import NAMESPACE
 from esa_preload.errors import QueueUnavailableError, RequestConflictError
 from esa_preload.scripts import as_text, command
-from esa_preload_worker.ledger import Batch, Settlement, Turn, Wait
+from esa_preload_worker.claims import Batch, Settlement, Turn, Wait
 from esa_preload_worker.settings import Settings
 from esa_preload_worker.supervisor import arq_pool, worker_options
 from integration.ledger.driver import (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload_worker.ledger import Settlement
+from esa_preload_worker.claims import Settlement
 from integration.ledger.driver import KEYS, PUT_BACK, START_MS, LedgerDriver, read_all
 from integration.ledger.test_order import urls
 

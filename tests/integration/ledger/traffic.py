@@ -7,7 +7,7 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from esa_preload_worker.ledger import Batch, Wait
+from esa_preload_worker.claims import Batch, Wait
 from integration.ledger.driver import START_MS, SUBMITTED, LedgerDriver
 from integration.ledger.outcomes import call_of
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
-from esa_preload_worker.ledger import Batch, WorkerLedger
+from esa_preload_worker.claims import Batch
+from esa_preload_worker.ledger import WorkerLedger
 from integration.outages.plant import NAMESPACE, SITE
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from esa_preload import (
     WaitTimeoutError,
 )
 from esa_preload.scripts import command
+from esa_preload_worker.claims import Batch, Exemption
 from esa_preload_worker.embedded import ValkeyProcess
-from esa_preload_worker.ledger import Batch, Exemption, WorkerLedger
 from integration.producers.traffic import SITE, SUBMITTED, drain, urls
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from esa_preload.keys import Keys
+    from esa_preload_worker.ledger import WorkerLedger
 
 
 async def test_a_call_is_chunked_sealed_and_accounted_to_the_end(

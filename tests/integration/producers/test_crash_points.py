@@ -14,7 +14,8 @@ from esa_preload import PreloadClient, UnknownRequestError
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
-from esa_preload_worker.ledger import Batch, Settlement, WorkerLedger
+from esa_preload_worker.claims import Batch, Settlement
+from esa_preload_worker.ledger import WorkerLedger
 
 if TYPE_CHECKING:
     from esa_preload import Receipt, RequestStatus

@@ -11,7 +11,7 @@ import pytest
 from esa_preload import InvalidRequestError, Page, Plan, QueueFullError, UnsupportedRecordError
 from esa_preload.ledger import Ledger
 from esa_preload.scripts import command
-from esa_preload_worker.ledger import Exemption, Settlement
+from esa_preload_worker.claims import Exemption, Settlement
 from integration.producers.traffic import SITE, SUBMITTED, drain, urls
 
 if TYPE_CHECKING:

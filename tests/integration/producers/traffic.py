@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from esa_preload_worker.ledger import Batch, Settlement
+from esa_preload_worker.claims import Batch, Settlement
 
 if TYPE_CHECKING:
     from esa_preload_worker.ledger import WorkerLedger

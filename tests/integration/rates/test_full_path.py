@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, Call, Turn, Wait
+from esa_preload_worker.claims import Batch, Call, Turn, Wait
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from integration.ledger.driver import PUT_BACK, START_MS, SUBMITTED, LedgerDriver
 from integration.ledger.test_order import urls
 from integration.rates.limits import Bucket
@@ -18,7 +19,7 @@ from integration.rates.limits import Bucket
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from esa_preload_worker.ledger import CallOutcome
+    from esa_preload_worker.claims import CallOutcome
 
 SECONDS = 60
 RATE = 5

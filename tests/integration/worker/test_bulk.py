@@ -9,8 +9,9 @@ import pytest
 
 from esa_preload.keys import Keys
 from esa_preload.scripts import as_text, command
+from esa_preload_worker.claims import Batch
 from esa_preload_worker.esa import FailedFileError, RefusedError, SizeError, ThrottledError, UncertainError
-from esa_preload_worker.ledger import VISITED, Batch, WorkerLedger
+from esa_preload_worker.ledger import VISITED, WorkerLedger
 from esa_preload_worker.oss_errors import OssError
 from integration.worker.rig import NAMESPACE, SITE, Rig, rig, urls_of
 from integration.worker.virtual import virtual_rig

@@ -11,6 +11,7 @@ import pytest
 from esa_preload.keys import Keys
 from esa_preload.model import Plan
 from esa_preload.scripts import as_text, command
+from esa_preload_worker.claims import Batch, Call, LostClaim, Turn
 from esa_preload_worker.decisions import LIST_JOBS
 from esa_preload_worker.esa import (
     BlockedError,
@@ -23,7 +24,7 @@ from esa_preload_worker.esa import (
     UncertainError,
 )
 from esa_preload_worker.leases import LostClaimError
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, Call, LostClaim, Turn
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from esa_preload_worker.submit import DELETE_JOB
 from integration.worker.rig import NAMESPACE, SITE, Rig, rig, urls_of

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from esa_preload_worker import bulk_decisions, decisions
+from esa_preload_worker.claims import Batch, Bulk, Settlement
 from esa_preload_worker.decisions import Timing
 from esa_preload_worker.esa import (
     BlockedError,
@@ -21,7 +22,6 @@ from esa_preload_worker.esa import (
     ThrottledError,
     UncertainError,
 )
-from esa_preload_worker.ledger import Batch, Bulk, Settlement
 from esa_preload_worker.oss_errors import OssError
 from esa_preload_worker.settings import load
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from esa_preload.model import Plan
 from esa_preload_worker import decisions
 from esa_preload_worker.block_reasons import BLOCK_REASONS, block_reason, is_quota
+from esa_preload_worker.claims import Batch, Call, Settlement
 from esa_preload_worker.decisions import LIST_PLANS, REFUSAL_REASONS, Timing
 from esa_preload_worker.esa import (
     BlockedError,
@@ -30,7 +31,7 @@ from esa_preload_worker.esa import (
     ThrottledError,
     UncertainError,
 )
-from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS, Batch, Call, Settlement
+from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from esa_preload_worker.settings import Settings, load
 
 TIMING = Timing(call_timeout_ms=10_000, list_lag_ms=5_000, quota_retry_after_ms=3_600_000)

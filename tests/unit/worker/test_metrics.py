@@ -10,7 +10,8 @@ from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
 from esa_preload_worker.check.model import Outcome
-from esa_preload_worker.ledger import CREATE_JOB, Block, Exemption, OperationRate, Settled, Settlement
+from esa_preload_worker.claims import Block, Exemption, OperationRate, Settled, Settlement
+from esa_preload_worker.ledger import CREATE_JOB
 from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot, site_figures
 from esa_preload_worker.report import report, report_lost
 from esa_preload_worker.submit import Submission

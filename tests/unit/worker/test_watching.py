@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esa_preload_worker.claims import WatchedJob
 from esa_preload_worker.esa import PlanOrder, PlanState
-from esa_preload_worker.ledger import WatchedJob
 from esa_preload_worker.watching import (
     AGAIN_MOST_MS,
     AGAIN_MS,
