@@ -18,7 +18,8 @@ from esa_preload.api.settings import load
 from esa_preload.http import PreloadClient as HttpPreloadClient
 from esa_preload.keys import Keys
 from esa_preload.testing import RecordingClient
-from esa_preload_worker.ledger import Batch, Settlement, WorkerLedger
+from esa_preload_worker.claims import Batch, Settlement
+from esa_preload_worker.ledger import WorkerLedger
 from waiting import wait_until
 
 if TYPE_CHECKING:
