@@ -22,7 +22,7 @@ _BEARER = HTTPBearer(
 )
 
 
-def authenticated(
+async def authenticated(
     request: Request,
     context: Api,
     roles: SecurityScopes,
