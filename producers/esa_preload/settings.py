@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -91,22 +92,29 @@ class EnvironmentSettings(BaseSettings):
 S = TypeVar("S", bound=EnvironmentSettings)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSettings(Generic[S]):
+    """Settings, and what is odd about the environment they came from (sentences, without values)."""
+
+    settings: S
+    warnings: tuple[str, ...]
+
+
 def read(
-    model: type[S], environ: Mapping[str, str], *, others: Collection[str], hint: str
-) -> tuple[S, list[str]]:
+    model: type[S], environ: Mapping[str, str] | None, *, others: Collection[str], hint: str
+) -> LoadedSettings[S]:
     """
     Read the settings of *model*; a variable that is empty counts as not set.
 
     Args:
+        environ: that of the process unless given.
         others: variables that are settings of other processes, and not warned about.
         hint: what lists all settings.
-
-    Returns:
-        the settings, and what is odd about the environment (sentences, without values).
 
     Raises:
         SettingsError: names every variable that is missing or out of range, at once.
     """
+    environ = os.environ if environ is None else environ
     values: dict[str, str] = {}
     problems: list[str] = []
     for name in model.model_fields:
@@ -125,7 +133,7 @@ def read(
         raise SettingsError("; ".join(problems), hint=hint) from None
     if problems:
         raise SettingsError("; ".join(problems))
-    return settings, _warnings(environ, variables(model), others)
+    return LoadedSettings(settings=settings, warnings=tuple(_warnings(environ, variables(model), others)))
 
 
 def variable_of(name: str) -> str:

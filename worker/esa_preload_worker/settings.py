@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from esa_preload.connection import embedded_directory
 from esa_preload.settings import (
     PREFIX,
     EnvironmentSettings,
+    LoadedSettings,
     Seconds,
     SettingRow,
     read,
@@ -243,12 +243,7 @@ class Settings(EnvironmentSettings):
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """Settings, and what is odd about the environment they came from (sentences, without values)."""
-
-    settings: Settings
-    warnings: tuple[str, ...]
+Loaded = LoadedSettings[Settings]
 
 
 def load(environ: Mapping[str, str] | None = None) -> Loaded:
@@ -258,11 +253,9 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
     Raises:
         SettingsError: names every variable that is missing or out of range, at once.
     """
-    environ = os.environ if environ is None else environ
-    settings, warnings = read(
-        Settings, environ, others=variables(ApiSettings), hint="`esa-preload-worker settings` lists them all"
-    )
-    return Loaded(settings=settings, warnings=(*warnings, *_risks(settings)))
+    hint = "`esa-preload-worker settings` lists them all"
+    loaded = read(Settings, environ, others=variables(ApiSettings), hint=hint)
+    return replace(loaded, warnings=(*loaded.warnings, *_risks(loaded.settings)))
 
 
 def _risks(settings: Settings) -> list[str]:

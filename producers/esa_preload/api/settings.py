@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from esa_preload.addresses import is_loopback
 from esa_preload.settings import (
     EnvironmentSettings,
+    LoadedSettings,
     Seconds,
     SettingRow,
     read,
@@ -146,29 +145,19 @@ class Settings(EnvironmentSettings):
         return Path(self.tokens_file) if self.tokens_file else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """Settings, and what is odd about the environment they came from (sentences, without values)."""
-
-    settings: Settings
-    warnings: tuple[str, ...]
-
-
-def load(environ: Mapping[str, str] | None = None) -> Loaded:
+def load(environ: Mapping[str, str] | None = None) -> LoadedSettings[Settings]:
     """
     Read the settings; a variable that is empty counts as not set.
 
     Raises:
         SettingsError: names every variable that is missing or out of range, at once.
     """
-    environ = os.environ if environ is None else environ
-    settings, warnings = read(
+    return read(
         Settings,
         environ,
         others=[variable_of(name) for name in WORKER_SETTINGS],
         hint="`esa-preload serve --settings` lists them all",
     )
-    return Loaded(settings=settings, warnings=tuple(warnings))
 
 
 def table() -> list[SettingRow]:
