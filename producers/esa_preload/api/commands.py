@@ -92,7 +92,7 @@ def new(
     """
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - keeps --help quick
 
-    from esa_preload.api.tokens import new_token  # noqa: PLC0415
+    from esa_preload.api.token_file import new_token  # noqa: PLC0415
 
     expires_at = (
         None
@@ -137,7 +137,7 @@ def revoke(*, name: str, file: str | None) -> None:
 
     Example: esa-preload token revoke cms
     """
-    from esa_preload.api.tokens import revoke_token  # noqa: PLC0415 - keeps --help quick
+    from esa_preload.api.token_file import revoke_token  # noqa: PLC0415 - keeps --help quick
 
     revoke_token(_path(file), name)
     click.echo(f"{name} is no token any more")

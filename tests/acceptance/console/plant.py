@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from esa_preload.api.tokens import ROLES, new_token
+from esa_preload.api.token_file import new_token
+from esa_preload.api.tokens import ROLES
 from esa_preload.client import PreloadClient
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from processes import Running, environment, started, worker_environment

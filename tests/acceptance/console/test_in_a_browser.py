@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from acceptance.console.chromium import DESK_PX, PHONE_PX, SCHEMES, Browser
 from acceptance.console.elsewhere import elsewhere
 from acceptance.console.plant import SITE, Plant
-from esa_preload.api.tokens import revoke_token
+from esa_preload.api.token_file import revoke_token
 
 if TYPE_CHECKING:
     from acceptance.console.chromium import Scheme

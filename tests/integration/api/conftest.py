@@ -12,7 +12,8 @@ import pytest
 from conftest import NAMESPACE
 from esa_preload.api.app import create_app
 from esa_preload.api.settings import load
-from esa_preload.api.tokens import Tokens, new_token
+from esa_preload.api.token_file import new_token
+from esa_preload.api.tokens import Tokens
 from esa_preload.client import PreloadClient
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from esa_preload.api.app import create_app
-from esa_preload.api.tokens import revoke_token
+from esa_preload.api.token_file import revoke_token
 from integration.api.conftest import OTHER_SITE, SITE, problem
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload.api.tokens import new_token
+from esa_preload.api.token_file import new_token
 from esa_preload.client import PreloadClient
 from integration.console.visitor import NAMESPACE, OTHER_SITE, SITE, Served, served
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload.api.console import attempts, sessions
-from esa_preload.api.tokens import LOOK_S, new_token, revoke_token
+from esa_preload.api.token_file import new_token, revoke_token
+from esa_preload.api.tokens import LOOK_S
 from integration.console.visitor import PAGES, SITE, Served, actions_of, secret_of, served, text_of
 from waiting import wait_until_async
 

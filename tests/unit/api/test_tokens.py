@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from esa_preload.api.tokens import LOOK_S, Principal, Tokens, digest_of, new_token, read_tokens, revoke_token
+from esa_preload.api.token_file import new_token, revoke_token
+from esa_preload.api.tokens import LOOK_S, Principal, Tokens, digest_of, read_tokens
 from esa_preload.errors import EsaPreloadError, InvalidRequestError, SettingsError, UnsupportedRecordError
 
 if TYPE_CHECKING:
