@@ -18,7 +18,7 @@ FILE = Path(__file__).resolve().parents[1] / "deploy" / "redis" / "users.acl"
 PASSWORD = "a-password-of-the-tests"
 VARIABLE = "REDIS_TEST_USER"
 """Of the environment: the user that the integration tests run as, or several whose rights they have together, with a + between."""
-TESTS = "tests"
+TESTS = "esa-tests"
 WITHOUT = "REDIS_TEST_WITHOUT"
 """A right that is taken from that user."""
 
@@ -26,7 +26,7 @@ needs_config = pytest.mark.skipif(bool(os.environ.get(VARIABLE)), reason="CONFIG
 
 PLUMBING = (
     *("+acl|setuser", "+client|id", "+client|kill", "+client|list", "+client|pause", "+config|resetstat"),
-    *("+config|set", "+dump", "+flushall", "+keys", "+restore", "+ttl", "+type"),
+    *("+config|set", "+dump", "+flushall", "+hkeys", "+keys", "+restore", "+script|flush", "+ttl", "+type"),
 )
 """What only the tests do, to set a scene and to look behind it: nothing of it is in the packages or in the file."""
 

@@ -97,7 +97,7 @@ def test_every_command_of_the_packages_is_somebody_s_right() -> None:
 
 def test_nothing_that_only_the_tests_do_is_in_the_packages() -> None:
     """What the tests may do beside the users' rights gives the packages nothing: they send none of it."""
-    own = {rule.removeprefix("+").partition("|")[0] for rule in acl.PLUMBING} - {"config"}
+    own = {rule.removeprefix("+").partition("|")[0] for rule in acl.PLUMBING} - {"config", "script"}
     sent = {name for package in PACKAGES for name in commands_of(package)}
     assert sent & own == set()
     assert not {rule for rules in acl.users().values() for rule in rules} & set(acl.PLUMBING)

@@ -169,7 +169,7 @@ DAMAGE = {
         found="owner.in_flight",
     ),
     "lists that are none": lasting(("HSET", "{planned}", "lists", 1), found="owner.lists"),
-    "URLs of a request that is gone": lasting(("DEL", "{planned}"), found="owner.gone chunks.stray"),
+    "URLs of a request that is gone": lasting(("DEL", "{planned}"), found="owner.gone chunks.stray index.stale", mended="index.stale"),
     "a lane's bytes": derived(("HINCRBY", "{}lane:1:{plan}", "bytes", 5), found="lane.bytes"),
     "a lane's age": derived(("HSET", "{}lane:1:{plan}", "oldest", LATER), found="lane.age"),
     "a URL in no band": derived(("LREM", "{}band:1:{plan}:1", 0, A_URL), found="band.missing"),

@@ -65,6 +65,8 @@ async def produce(url: str) -> None:
             await client.site_id("www.example.com")
         assert len((await client.requests(SITE, state="active")).items) == 6
         assert len((await client.request_urls(later.request_id, "pending")).items) == 10
+        assert [info.status.request_id for info in (await client.requests(site_id=SITE, limit=1)).items]
+        assert len((await client.request_urls(receipt.request_id, "pending")).items) == 300
         for each in receipts:
             assert await client.cancel(each.request_id) == (each.accepted, 0)
         assert (await client.wait(receipt.request_id, timeout=1)).cancelled == 300
@@ -76,7 +78,8 @@ async def operate(url: str) -> None:
         assert await client.pause(SITE, reason="by a test")
         [failure] = await client.failures(SITE)
         assert (await client.explain(site_id=SITE, url=failure.url)).state == "ended"
-        [receipt] = await client.requeue(SITE)
+        [named] = (await client.failure_page(SITE)).items
+        [receipt] = await client.requeue(SITE, ids=[named.id])
         assert await client.failures(SITE) == []
         assert [site.state for site in await client.sites()] == ["paused"]
         assert await client.resume(SITE)
