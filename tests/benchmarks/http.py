@@ -111,7 +111,7 @@ async def _api() -> AsyncGenerator[Api]:
         )
         async with started("esa-preload", "serve", env=env) as server:
             event = (await wait_until(lambda: server.events("http.started"), timeout_s=_START_S))[0]
-            url = urlsplit(event["url"])
+            url = urlsplit(str(event["url"]))
             assert url.hostname
             assert url.port
             yield Api(host=url.hostname, port=url.port, pid=server.process.pid, redis_url=valkey.url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -138,7 +138,7 @@ async def test_a_revoked_token_is_refused(served: Served, tokens_file: Path) -> 
     assert (await served.http["viewer"].get("/v1/sites")).status_code == 200
     revoke_token(tokens_file, "viewer")
     tokens = served.app.state.context.tokens
-    cast("Any", tokens)._looked_at -= 60
+    tokens._looked_at -= 60
     problem(await served.http["viewer"].get("/v1/sites"), 401, "unauthorized")
     assert (await served.http["producer"].get("/v1/sites")).status_code == 200
 

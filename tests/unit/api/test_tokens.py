@@ -116,8 +116,9 @@ def test_what_is_no_token(path: Path, arguments: dict[str, Any]) -> None:
     """A name, a role or a site that is none, or a name that is taken, leaves the file as it was."""
     new_token(path, name="taken", role="viewer", sites=["*"])
     before = path.read_text()
+    given: dict[str, Any] = {"name": "a", "role": "viewer", "sites": ["7"], **arguments}
     with pytest.raises(InvalidRequestError):
-        new_token(path, **{"name": "a", "role": "viewer", "sites": ["7"]} | arguments)
+        new_token(path, **given)
     assert path.read_text() == before
     with pytest.raises(InvalidRequestError):
         revoke_token(path, "nobody")
