@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import copy
 import uuid
 from dataclasses import replace
@@ -33,21 +31,16 @@ from esa_preload.arguments import (
     parse_text,
     parse_url_state,
 )
-from esa_preload.cancellation import end_tasks
-from esa_preload.chunks import Chunk, Chunker, digest_urls, read_chunks
+from esa_preload.chunks import Chunker, digest_urls
 from esa_preload.connection import SERVER_AWAY, away_hint, connect
 from esa_preload.errors import (
-    IncompleteError,
     InvalidRequestError,
-    NotDurableError,
-    QueueFullError,
-    QueueUnavailableError,
     SettingsError,
 )
 from esa_preload.explain import explain
 from esa_preload.following import changes, wait_for_end
 from esa_preload.keys import Keys
-from esa_preload.ledger import Accepted, Header, Ledger
+from esa_preload.ledger import Header, Ledger
 from esa_preload.model import (
     LIST_LANE,
     PACED_OPERATIONS,
@@ -68,12 +61,13 @@ from esa_preload.model import (
     UrlState,
     parse_site_id,
 )
+from esa_preload.sending import Sending, require_whole, telling
 from esa_preload.site_names import parse_site_name
 from esa_preload.tracing import enqueue_span
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -81,11 +75,9 @@ if TYPE_CHECKING:
     from esa_preload.explanation import Explanation
     from esa_preload.interface import Progress, Urls
 
-CHUNKS_IN_FLIGHT = 4
 PAGE_MOST = 10_000
 
 _NOTHING: Mapping[str, Sequence[str]] = {}
-_REPEAT = "repeat the call with the same request_id"
 
 _BROKEN: Any = (RedisConnectionError, ConnectionError, FileNotFoundError)
 _FAIL_FAST: dict[str, Any] = {
@@ -222,54 +214,13 @@ class PreloadClient:
     ) -> Receipt:
         """Send *urls* in chunks; with each of them go those failures of its URLs that are to be forgotten."""
         with enqueue_span(site_id=header.site_id, request_id=header.request_id) as span:
-            with _telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
+            with telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
                 chunker = Chunker(url_max_chars=await self._longest_url())
-            tally = _Tally(header, chunker, progress)
             traced = replace(header, trace=span.trace)
-            with _telling(tally.receipt):
-                await self._send(traced, chunker, urls, tally, durable=durable, forget=forget)
-            span.tell(tally.receipt())
-        return tally.receipt()
-
-    async def _send(
-        self,
-        header: Header,
-        chunker: Chunker,
-        urls: Urls,
-        tally: _Tally,
-        *,
-        durable: bool,
-        forget: Mapping[str, Sequence[str]],
-    ) -> None:
-        sent = 0
-        in_flight: set[asyncio.Task[None]] = set()
-        try:
-            held: Chunk | None = None
-            async for chunk in read_chunks(chunker, urls):
-                if held is not None:
-                    if len(in_flight) >= CHUNKS_IN_FLIGHT:
-                        in_flight = await _one_of(in_flight)
-                    in_flight.add(asyncio.create_task(self._accept(tally, header, held, forget=forget)))
-                    sent += 1
-                held = chunk
-            if not chunker.distinct and not chunker.rejected_count:
-                raise InvalidRequestError("urls is empty: there is nothing to enqueue")
-            while in_flight:
-                in_flight = await _one_of(in_flight)
-            # The last chunk seals the request: one round trip for the usual small one.
-            await self._accept(
-                tally, header, held, total=sent + (held is not None), durable=durable, forget=forget
-            )
-        except InvalidRequestError as exc:
-            if not sent:
-                raise
-            await _settle(in_flight)
-            raise IncompleteError(str(exc), receipt=tally.receipt(), hint=exc.hint) from exc
-        except QueueFullError:
-            await _settle(in_flight)
-            raise
-        finally:
-            await end_tasks(*in_flight)
+            sending = Sending(self._ledger, traced, chunker, progress=progress, forget=forget)
+            receipt = await sending.send(urls, durable=durable)
+            span.tell(receipt)
+        return receipt
 
     async def enqueue_oss(
         self,
@@ -299,7 +250,7 @@ class PreloadClient:
         receipt = Receipt(request_id=header.request_id, site_id=header.site_id)
         with (
             enqueue_span(site_id=header.site_id, request_id=header.request_id) as span,
-            _telling(lambda: receipt),
+            telling(lambda: receipt),
         ):
             header = replace(header, trace=span.trace)
             try:
@@ -314,7 +265,7 @@ class PreloadClient:
             )
             receipt = replace(receipt, accepted=accepted.accepted, waiting_until=accepted.waiting_until)
             span.tell(receipt)
-            _require_whole(header.request_id, accepted)
+            require_whole(header.request_id, accepted)
         return receipt
 
     async def status(self, request_id: str) -> RequestStatus:
@@ -602,32 +553,6 @@ class PreloadClient:
             receipts.append(await self._enqueue(replace(header, action="requeued"), failed, forget=failed))
         return receipts
 
-    async def _accept(
-        self,
-        tally: _Tally,
-        header: Header,
-        chunk: Chunk | None,
-        *,
-        total: int | None = None,
-        durable: bool = False,
-        forget: Mapping[str, Sequence[str]],
-    ) -> None:
-        if chunk is None:
-            accepted = await self._ledger.accept(header, total=total, durable=durable)
-        else:
-            accepted = await self._ledger.accept(
-                header,
-                chunk.urls,
-                number=chunk.number,
-                digest=chunk.digest,
-                total=total,
-                durable=durable,
-                forget=[entry_id for url in chunk.urls for entry_id in forget.get(url, ())],
-            )
-        tally.add(accepted, len(chunk.urls) if chunk else 0)
-        if total is not None:
-            _require_whole(header.request_id, accepted)
-
     def _header(
         self,
         site_id: int,
@@ -653,75 +578,3 @@ class PreloadClient:
         if self._url_max_chars is None:
             self._url_max_chars = await self._ledger.url_max_chars() or URL_MAX_CHARS
         return self._url_max_chars
-
-
-class _Tally:
-    """Add up what the chunks came to."""
-
-    def __init__(self, header: Header, chunker: Chunker, progress: Progress | None) -> None:
-        self._chunker = chunker
-        self._progress = progress
-        self._handled = 0
-        self._receipt = Receipt(request_id=header.request_id, site_id=header.site_id)
-
-    def add(self, accepted: Accepted, urls: int) -> None:
-        r = self._receipt
-        self._receipt = replace(
-            r,
-            accepted=r.accepted + accepted.accepted,
-            merged=r.merged + accepted.merged,
-            duplicates=r.duplicates + accepted.duplicates,
-            waiting_until=accepted.waiting_until or r.waiting_until,
-        )
-        self._handled += urls
-        if self._progress:
-            self._progress(self._handled + self._chunker.duplicates + self._chunker.rejected_count)
-
-    def receipt(self) -> Receipt:
-        return replace(
-            self._receipt,
-            duplicates=self._receipt.duplicates + self._chunker.duplicates,
-            rejected_count=self._chunker.rejected_count,
-            rejected=self._chunker.rejected,
-        )
-
-
-@contextlib.contextmanager
-def _telling(receipt: Callable[[], Receipt]) -> Generator[None]:
-    """Put the receipt so far, and with it the request id, into what is raised."""
-    try:
-        yield
-    except (QueueFullError, QueueUnavailableError, NotDurableError) as exc:
-        exc.receipt = receipt()
-        if isinstance(exc, QueueUnavailableError):
-            exc.request_id = exc.receipt.request_id
-            if _REPEAT not in exc.hint:
-                exc.hint = f"{exc.hint}; then {_REPEAT}"
-        raise
-
-
-def _require_whole(request_id: str, accepted: Accepted) -> None:
-    """Refuse the end of a request that is not whole, or not durable when it was to be."""
-    if not accepted.is_sealed:
-        raise QueueUnavailableError(
-            f"Redis came back without a part of request {request_id}",
-            hint=f"{_REPEAT}: it brings in what is missing. To lose nothing in a crash of Redis, see its append-only file",
-        )
-    if accepted.doubt:
-        raise NotDurableError(
-            f"request {request_id} is in the queue, but a crash of Redis may lose it: {accepted.doubt.why}",
-            hint=accepted.doubt.hint,
-        )
-
-
-async def _one_of(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """Wait for one of *tasks*, raise what it raised, and return the others."""
-    done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-    return rest
-
-
-async def _settle(tasks: set[asyncio.Task[None]]) -> None:
-    """Let what was sent come to its end, so that the receipt counts it."""
-    await asyncio.gather(*tasks, return_exceptions=True)

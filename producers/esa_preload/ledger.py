@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import json
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    MasterDownError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from esa_preload.actor import printable
 from esa_preload.connection import SERVER_AWAY
 from esa_preload.durability import Doubt, run_durably
 from esa_preload.errors import (
     InvalidRequestError,
     QueueFullError,
-    QueueUnavailableError,
     RequestConflictError,
     UnknownRequestError,
     UnknownSiteError,
@@ -37,7 +22,6 @@ from esa_preload.errors import (
 from esa_preload.facts import Facts, parse_facts
 from esa_preload.model import (
     PACED_OPERATIONS,
-    AuditAction,
     AuditEntry,
     Failure,
     OperationLimit,
@@ -50,8 +34,10 @@ from esa_preload.model import (
     TrafficPoint,
     UrlState,
 )
+from esa_preload.outages import STEP_S, redis_errors
 from esa_preload.patience import patiently
 from esa_preload.records import (
+    audit_entry,
     can_expire,
     check_version,
     ended_url,
@@ -60,12 +46,13 @@ from esa_preload.records import (
     moment,
     request_info,
     request_status,
+    site_status,
 )
 from esa_preload.scripts import Reply, as_text, command, commands, load_script, run_script
 from esa_preload.site_names import KnownNames, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
@@ -92,14 +79,6 @@ SITES_A_CALL = 50
 SCANS_A_PAGE = 50
 """Each looks at a thousand URLs of a lane, of which a request may own few."""
 FAILURES_A_CALL = 1_000
-STEP_S = 15.0
-"""More than a connection and a reply may take: callers that share a pool connect one after the other, each with its own time-out."""
-
-_LOGIN = (AuthenticationError, AuthorizationError)
-_OUTAGES = (ReadOnlyError, MasterDownError, TryAgainError)
-_OUTAGE_WORDS = ("NOREPLICAS", "BUSY ", "UNBLOCKED")
-"""A failover, or a script that holds the server up. Memory (OOM) and disk (MISCONF) are not among them: they need somebody."""
-
 T = TypeVar("T")
 
 
@@ -139,35 +118,6 @@ class Accepted:
     waiting_until: datetime | None
     is_sealed: bool = True
     doubt: Doubt | None = None
-
-
-@contextlib.contextmanager
-def redis_errors(request_id: str | None = None, *, away_hint: str = SERVER_AWAY) -> Generator[None]:
-    """Map what Redis raises to what the caller can do about it; *away_hint*: when nobody answers."""
-    try:
-        yield
-    except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
-        # redis-py wraps what it meets while it connects.
-        is_login = isinstance(exc, _LOGIN) or isinstance(exc.__cause__, _LOGIN)
-        why = str(exc) or f"no reply within {STEP_S:g} s"
-        raise QueueUnavailableError(
-            f"Redis refused the login: {why}" if is_login else f"Redis cannot be reached: {why}",
-            request_id=request_id,
-            hint=away_hint,
-            is_outage=not is_login,
-        ) from exc
-    except ResponseError as exc:
-        message = str(exc)
-        if message.startswith("UNSUPPORTED"):
-            raise UnsupportedRecordError(message, hint="upgrade esa-preload in this process") from exc
-        raise QueueUnavailableError(
-            f"Redis refused the command: {message}",
-            request_id=request_id,
-            hint="see the server's memory, role and access rights",
-            is_outage=isinstance(exc, _OUTAGES) or message.startswith(_OUTAGE_WORDS),
-        ) from exc
-    except RedisError as exc:
-        raise QueueUnavailableError(f"Redis failed: {exc}", request_id=request_id, hint=away_hint) from exc
 
 
 class Ledger:
@@ -443,7 +393,7 @@ class Ledger:
             entries = await self._ask(
                 partial(command, self.redis, "XREVRANGE", self.keys.audit, end, "-", "COUNT", count)
             )
-            read = [_audit_entry(as_text(entry_id), _text_hash(fields)) for entry_id, fields in entries]
+            read = [audit_entry(as_text(entry_id), _text_hash(fields)) for entry_id, fields in entries]
             found += [entry for entry in read if site_id in (None, entry.site_id)]
             is_over = len(read) < count
             end = f"({read[-1].id}" if read else end
@@ -618,7 +568,7 @@ class Ledger:
     async def site_statuses(self) -> list[SiteStatus]:
         """Return the totals and state of every site."""
         return [
-            _site_status(site_id, record, oldest, now)
+            site_status(site_id, record, oldest, now)
             for site_id, record, oldest, now in await self.site_records()
         ]
 
@@ -710,53 +660,3 @@ def _cut(found: list[tuple[str, T]], limit: int) -> tuple[list[T], str | None]:
     """Return the first *limit* items, and the id of the last where there are more."""
     items = [item for _, item in found[:limit]]
     return items, found[limit - 1][0] if len(found) > limit else None
-
-
-def _site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None, now_ms: int) -> SiteStatus:
-    state, reason = site_state(record, now_ms)
-    return SiteStatus(
-        site_id=site_id,
-        name=record.get("name", ""),
-        state=state,
-        reason=reason,
-        pending=int(record.get("pending", 0)),
-        in_flight=int(record.get("in_flight", 0)),
-        submitted=int(record.get("submitted", 0)),
-        refused=int(record.get("refused", 0)),
-        oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
-        waiting_until=moment(float(record["wait_until"])) if state == "waiting" else None,
-        jobs=int(record.get("jobs", 0)),
-        job_cap=job_cap_of(record, now_ms),
-    )
-
-
-def _audit_entry(entry_id: str, fields: Mapping[str, str]) -> AuditEntry:
-    # Another program may have written it: nothing in it is to format a terminal.
-    said = {name: printable(fields.get(name, "")) for name in ("actor", "source", "detail")}
-    return AuditEntry(
-        id=entry_id,
-        at=moment(float(fields["at"])),
-        action=cast("AuditAction", fields["action"]),
-        site_id=int(fields["site"]) if fields.get("site") else None,
-        request_id=fields.get("request") or None,
-        **said,
-    )
-
-
-def job_cap_of(record: Mapping[str, str], now_ms: int) -> int | None:
-    """Return how many jobs of ours ESA allows on a site, by its record; ``None``: not known."""
-    is_known = "job_cap" in record and float(record["job_cap_until"]) > now_ms
-    return int(record["job_cap"]) if is_known else None
-
-
-def site_state(
-    record: Mapping[str, str], now_ms: int
-) -> tuple[Literal["active", "waiting", "paused", "blocked"], str]:
-    """Tell a site's state and why from its record."""
-    if "paused" in record:
-        return "paused", record["paused"]
-    if "blocked_code" in record:
-        return "blocked", ("account: " if "blocked_until" in record else "") + record["blocked_code"]
-    if float(record.get("wait_until", 0)) > now_ms:
-        return "waiting", record.get("wait_reason", "")
-    return "active", ""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
+from esa_preload.actor import printable
 from esa_preload.errors import UnsupportedRecordError
 from esa_preload.model import (
     PLAN_COUNTS,
     PRIORITIES,
     REQUEST_COUNTS,
+    AuditEntry,
     Failure,
     Plan,
     RequestInfo,
     RequestStatus,
     RequestUrl,
+    SiteStatus,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from esa_preload.model import UrlState
+    from esa_preload.model import AuditAction, UrlState
 
 RECORD_VERSION = 1
 
@@ -106,3 +109,55 @@ def ended_url(fields: Mapping[str, str], number: str, state: UrlState) -> Reques
     return RequestUrl(
         url=fields["url"], state=state, reason=fields["reason"], code=fields.get("code", ""), at=at
     )
+
+
+def site_status(site_id: int, record: Mapping[str, str], oldest_ms: int | None, now_ms: int) -> SiteStatus:
+    """Read a site's totals and state; *oldest_ms*: since when its oldest URL waits."""
+    state, reason = site_state(record, now_ms)
+    return SiteStatus(
+        site_id=site_id,
+        name=record.get("name", ""),
+        state=state,
+        reason=reason,
+        pending=int(record.get("pending", 0)),
+        in_flight=int(record.get("in_flight", 0)),
+        submitted=int(record.get("submitted", 0)),
+        refused=int(record.get("refused", 0)),
+        oldest_pending_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
+        waiting_until=moment(float(record["wait_until"])) if state == "waiting" else None,
+        jobs=int(record.get("jobs", 0)),
+        job_cap=job_cap_of(record, now_ms),
+    )
+
+
+def audit_entry(entry_id: str, fields: Mapping[str, str]) -> AuditEntry:
+    """Read an entry of the audit."""
+    # Another program may have written it: nothing in it is to format a terminal.
+    said = {name: printable(fields.get(name, "")) for name in ("actor", "source", "detail")}
+    return AuditEntry(
+        id=entry_id,
+        at=moment(float(fields["at"])),
+        action=cast("AuditAction", fields["action"]),
+        site_id=int(fields["site"]) if fields.get("site") else None,
+        request_id=fields.get("request") or None,
+        **said,
+    )
+
+
+def job_cap_of(record: Mapping[str, str], now_ms: int) -> int | None:
+    """Return how many jobs of ours ESA allows on a site, by its record; ``None``: not known."""
+    is_known = "job_cap" in record and float(record["job_cap_until"]) > now_ms
+    return int(record["job_cap"]) if is_known else None
+
+
+def site_state(
+    record: Mapping[str, str], now_ms: int
+) -> tuple[Literal["active", "waiting", "paused", "blocked"], str]:
+    """Tell a site's state and why from its record."""
+    if "paused" in record:
+        return "paused", record["paused"]
+    if "blocked_code" in record:
+        return "blocked", ("account: " if "blocked_until" in record else "") + record["blocked_code"]
+    if float(record.get("wait_until", 0)) > now_ms:
+        return "waiting", record.get("wait_reason", "")
+    return "active", ""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from esa_preload.cancellation import end_tasks
 from esa_preload.connection import connect
 from esa_preload.errors import EsaPreloadError, SettingsError
-from esa_preload.ledger import redis_errors
 from esa_preload.logs import configure_logs, get_logger
+from esa_preload.outages import redis_errors
 from esa_preload.scripts import command
 from esa_preload.shell import exit_code
 from esa_preload_worker.service import Service

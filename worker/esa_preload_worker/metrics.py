@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from esa_preload.ledger import job_cap_of, site_state
+from esa_preload.records import job_cap_of, site_state
 from esa_preload_worker.block_reasons import block_reason
 
 if TYPE_CHECKING:

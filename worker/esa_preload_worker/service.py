@@ -18,9 +18,11 @@ from esa_preload.cancellation import heed_cancellation
 from esa_preload.connection import connect
 from esa_preload.errors import QueueUnavailableError, SettingsError
 from esa_preload.keys import Keys
-from esa_preload.ledger import Ledger, redis_errors, site_state
+from esa_preload.ledger import Ledger
 from esa_preload.logs import get_logger
 from esa_preload.otel import start_tracing, wants_traces
+from esa_preload.outages import redis_errors
+from esa_preload.records import site_state
 from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.check.environment import fingerprint_of, judge_server
 from esa_preload_worker.check.probe import server_facts

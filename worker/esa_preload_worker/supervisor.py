@@ -17,8 +17,8 @@ from esa_preload.cancellation import end_tasks, heed_cancellation
 from esa_preload.connection import connect
 from esa_preload.errors import EsaPreloadError, QueueUnavailableError
 from esa_preload.keys import Keys
-from esa_preload.ledger import redis_errors
 from esa_preload.logs import get_logger
+from esa_preload.outages import redis_errors
 from esa_preload_worker.pump import PUMP_S
 from esa_preload_worker.service import REDIS_FAILURES
 

@@ -8,7 +8,7 @@ import pytest
 from redis import exceptions
 
 from esa_preload import EsaPreloadError, QueueUnavailableError, UnsupportedRecordError, patience
-from esa_preload.ledger import redis_errors
+from esa_preload.outages import redis_errors
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from esa_preload.errors import SettingsError
 from esa_preload.keys import Keys
-from esa_preload.ledger import redis_errors
+from esa_preload.outages import redis_errors
 from esa_preload.scripts import as_text, command
 from esa_preload_worker.check.bucket import check_bucket
 from esa_preload_worker.check.environment import (

@@ -11,7 +11,7 @@ import click
 from esa_preload.connection import connect
 from esa_preload.errors import QueueUnavailableError
 from esa_preload.keys import Keys
-from esa_preload.ledger import redis_errors
+from esa_preload.outages import redis_errors
 from esa_preload.shell import EXIT_FAILED, EXIT_REDIS
 from esa_preload_worker.check import probe, show
 from esa_preload_worker.check.audit import Auditor
