@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -103,7 +103,7 @@ class Browser:
         def look_again(_: Chrome) -> T:
             try:
                 return look()
-            except StaleElementReferenceException:  # the live part was renewed meanwhile
+            except WebDriverException:  # the page, or its live part, was replaced meanwhile
                 return cast("T", None)
 
         try:

@@ -57,8 +57,8 @@ async def plant(redis_url: str, directory: Path) -> AsyncGenerator[Plant]:
             sandbox.url,
             ESA_PRELOAD_BATCH_MAX_URLS="10",
             ESA_PRELOAD_BATCH_QUIET="0.1",
-            ESA_PRELOAD_RATE_INITIAL="4",
-            ESA_PRELOAD_RATE_MAX="4",
+            ESA_PRELOAD_RATE_INITIAL="2",
+            ESA_PRELOAD_RATE_MAX="2",
         )
         async with (
             started("esa-preload", "serve", env=serve) as server,

@@ -44,11 +44,11 @@ async def test_a_request_is_seen_from_its_urls_to_its_end(browser: Browser, cons
         browser.fill(token=console.secrets["producer"])
         browser.press("main button")
         assert browser.path == "/enqueue"
-        urls = [f"https://www.example.com/{n}.js" for n in range(120)]
+        urls = [f"https://www.example.com/{n}.js" for n in range(200)]
         browser.fill(site=str(SITE))
         browser.run("document.querySelector('[name=urls]').value = arguments[0].join('\\n')", urls)
         browser.press("#enqueue")
-        assert "Accepted\n120" in browser.text()
+        assert "Accepted\n200" in browser.text()
         browser.press("main a[href^='/requests/']")
         browser.run("window.isStillThere = true")
         seen: set[int] = set()
@@ -60,13 +60,13 @@ async def test_a_request_is_seen_from_its_urls_to_its_end(browser: Browser, cons
         browser.until(is_done, timeout_s=90)
         assert browser.run("return window.isStillThere")
         assert not browser.all("[hx-get]"), "a page of what is over does not renew itself"
-        assert browser.until(lambda: browser.text("#said")) == "Done: 120 of 120 URLs submitted"
+        assert browser.until(lambda: browser.text("#said")) == "Done: 200 of 200 URLs submitted"
         return seen
 
     assert len(await asyncio.to_thread(enqueue_and_look)) >= 3
     assert [complaint for complaint in browser.complaints() if "401" not in complaint] == []
     [info] = (await console.preloads.requests(SITE)).items
-    assert (info.actor, info.status.submitted) == ("token:producer", 120)
+    assert (info.actor, info.status.submitted) == ("token:producer", 200)
 
 
 async def test_an_operator_pauses_and_resumes_a_site(browser: Browser, console: Plant) -> None:

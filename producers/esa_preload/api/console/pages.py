@@ -14,11 +14,12 @@ from esa_preload.api.console.answering import Page as PageRoute
 from esa_preload.api.console.guards import SignedIn, SiteId
 from esa_preload.api.console.traffic import chart_of
 from esa_preload.api.console.visits import Visit
+from esa_preload.api.console.words import grouped
 from esa_preload.errors import EsaPreloadError, QueueUnavailableError
 from esa_preload.model import PACED_OPERATIONS, URL_STATES, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from esa_preload.model import RequestInfo, RequestState, SiteStatus, UrlState
 
@@ -29,6 +30,9 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 SITES_SHOWN: Final = 100
 ROWS: Final = 50
 URLS_SHOWN: Final = 200
+_URLS_FIRST: Final[tuple[UrlState, ...]] = ("refused", "unknown", "expired", "pending")
+"""Which URLs of a request are shown unless others are asked for: the first of these that it has."""
+
 PAGES_READ: Final = 20
 """Pages of all sites that are looked through for something of a token's own."""
 
@@ -95,10 +99,11 @@ async def show_requests(visit: SignedIn, site: str = "", state: str = "", cursor
 
 
 @router.get("/requests/{request_id}")
-async def show_request(visit: SignedIn, request_id: str, urls: str = "refused", cursor: str = "") -> Response:
+async def show_request(visit: SignedIn, request_id: str, urls: str = "", cursor: str = "") -> Response:
     """Show how far a request has come."""
     status = await visit.status_of(request_id)
-    chosen: UrlState = one_of(URL_STATES, urls) or "refused"
+    counts: dict[UrlState, int] = {state: getattr(status, state) for state in URL_STATES}
+    chosen = one_of(URL_STATES, urls) or _first_of(counts)
     listed = await visit.preloads.request_urls(request_id, chosen, limit=URLS_SHOWN, cursor=cursor or None)
     return visit.page(
         "request.html",
@@ -107,11 +112,18 @@ async def show_request(visit: SignedIn, request_id: str, urls: str = "refused", 
         explanation=await visit.preloads.explain(request_id) if status.state == "active" else None,
         urls=listed,
         urls_state=chosen,
-        url_states=[(state, state) for state in URL_STATES],
+        url_choices=[(state, f"{state} ({grouped(count)})") for state, count in counts.items()],
         older=older(visit, listed),
         names=names_of(await own_sites(visit)),
         said=progress.said(status),
     )
+
+
+def _first_of(counts: Mapping[UrlState, int]) -> UrlState:
+    for state in _URLS_FIRST:
+        if counts[state]:
+            return state
+    return "refused"
 
 
 @router.get("/failures")

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 BAR_WIDTH: Final = 1_000
 
-_ALWAYS: Final = ("submitted", "in_flight", "pending", "refused")
-_SOMETIMES: Final = ("expired", "cancelled", "unknown")
+_RARE: Final = ("expired", "cancelled", "unknown")
+"""Left out while there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +25,13 @@ class Part:
 
 
 def parts_of(status: RequestStatus) -> list[Part]:
-    """Return the parts of the bar, from the left; together they are as long as it is, and no state is left out."""
+    """Return the parts of the bar, from the left; together they are as long as it is."""
     total = status.accepted or 1
     parts: list[Part] = []
     before = 0
     for name in ("submitted", "refused", "expired", "cancelled", "unknown", "in_flight", "pending"):
         count: int = getattr(status, name)
-        if not count and name in _SOMETIMES:
+        if not count and name in _RARE:
             continue
         x, end = (min(at, total) * BAR_WIDTH // total for at in (before, before + count))
         parts.append(Part(name=name, count=count, x=x, width=end - x))
