@@ -269,7 +269,8 @@ async def test_arq_runs_it_too(redis: Redis, redis_url: str, sandbox: Sandbox) -
         assert (await client.wait(receipt.request_id, timeout=10)).submitted == 100
         assert await get(f"{ops_url}/readyz") == (200, "ok\n")
         worker.process.send_signal(signal.SIGINT)
-        assert await worker.process.wait() == 0
+        async with asyncio.timeout(60):
+            assert await worker.process.wait() == 0
     assert worker.events("worker.stopped")
     assert sandbox.stats()["planned_urls"] == 100
 

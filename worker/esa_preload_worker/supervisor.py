@@ -68,9 +68,19 @@ def _loads(raw: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(raw))
 
 
+class HeedfulRedis(ArqRedis):
+    """Ends a task that was asked to end while it talked to Redis, and did not hear it: arq's own loop never looks."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run a command as the base class does."""
+        reply = await cast("Any", super()).execute_command(*args, **options)
+        heed_cancellation()
+        return reply
+
+
 def arq_pool(settings: Settings) -> ArqRedis:
     """Return arq's own client: JSON for jobs, the queue of this namespace, wake-ups kept for a month."""
-    pool = cast("ArqRedis", connect(settings.redis_url.get_secret_value(), redis_class=ArqRedis))
+    pool = cast("ArqRedis", connect(settings.redis_url.get_secret_value(), redis_class=HeedfulRedis))
     pool.job_serializer, pool.job_deserializer = _dumps, _loads
     pool.default_queue_name = Keys(settings.namespace).queue
     pool.expires_extra_ms = WAKE_KEPT_MS
