@@ -37,6 +37,11 @@ class Running:
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list[str])
 
+    async def ended(self, *, timeout_s: float = 90) -> int:
+        """Return the exit code of the process once it has ended; fails when it does not."""
+        async with asyncio.timeout(timeout_s):
+            return await self.process.wait()
+
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the log lines that are JSON objects, those of event *name* only when given."""
         found = [cast("dict[str, Any]", json.loads(line)) for line in self.lines if line.startswith("{")]

@@ -116,7 +116,7 @@ async def test_without_lists_text_boxes_carry_it(
     request_id = await enqueue(redis_url)
     env |= {"ESA_PRELOAD_RATE_INITIAL": "200", "ESA_PRELOAD_RATE_MAX": "1000"}
     async with started("esa-preload-worker", "run", "--burst", env=env) as worker:
-        assert await worker.process.wait() == 0
+        assert await worker.ended() == 0
     await assert_all_adds_up(redis_url, request_id, sandbox, env)
     assert {event["code"] for event in worker.events("bulk.put_back")} == {code}
     assert all(event["hint"] for event in worker.events("bulk.put_back"))
@@ -136,7 +136,7 @@ async def test_lists_go_with_their_jobs(env: dict[str, str], redis_url: str, san
         await wait_until(lambda: not sandbox.objects.names and not sandbox.stats()["jobs"], timeout_s=60)
         assert (await client.status(request_id)).finished == OWNED
         worker.process.terminate()
-        assert await worker.process.wait() == 0
+        assert await worker.ended() == 0
     assert len(worker.events("job.deleted")) == sandbox.stats()["jobs_created"]
 
 
@@ -150,5 +150,5 @@ async def test_workers_with_a_bucket_and_without_share_a_queue(
         started("esa-preload-worker", "run", "--burst", env=env) as one,
         started("esa-preload-worker", "run", "--burst", env=without) as other,
     ):
-        assert (await one.process.wait(), await other.process.wait()) == (0, 0)
+        assert (await one.ended(), await other.ended()) == (0, 0)
     await assert_all_adds_up(redis_url, request_id, sandbox, env)

@@ -243,7 +243,7 @@ async def test_the_probe_for_containers(env: dict[str, str]) -> None:
         assert time.monotonic() - began < 10
         worker.process.send_signal(signal.SIGCONT)
         worker.process.send_signal(signal.SIGTERM)
-        await worker.process.wait()
+        await worker.ended()
         dead = await check(env, "--live", "--json")
         assert (dead.code, dead.json()["ok"]) == (1, False)
 

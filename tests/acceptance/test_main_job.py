@@ -77,7 +77,7 @@ async def test_every_one_of_50_000_urls_is_submitted_once_and_planned(redis: Red
                 scraped.append(await _scrape(began[0]["ops_url"]))
             for worker in workers:
                 worker.process.send_signal(signal.SIGTERM)
-                assert await worker.process.wait() == 0
+                assert await worker.ended() == 0
 
     logged = [event for worker in workers for event in worker.events("batch.submitted")]
     assert sum(event["url_submitted"] for event in logged) == COUNT

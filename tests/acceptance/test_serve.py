@@ -68,7 +68,7 @@ async def test_the_life_of_a_server(redis: Redis, redis_url: str) -> None:
         ):
             assert line in pages["metrics"].text
         server.process.send_signal(signal.SIGTERM)
-        assert await server.process.wait() == 0
+        assert await server.ended() == 0
     assert [event["event"] for event in server.events()][-2:] == ["http.stopping", "http.stopped"]
     requests = server.events("http.request")
     assert [(each["route"], each["status"], each["token"]) for each in requests] == [
@@ -108,7 +108,7 @@ async def test_a_body_in_flight_is_taken_to_its_end(redis: Redis, redis_url: str
         go_on.set()
         reply = await posting
         assert (reply.status_code, reply.json()["accepted"]) == (202, 3_001)
-        assert await server.process.wait() == 0
+        assert await server.ended() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -131,7 +131,7 @@ async def test_signals_that_do_not_wait(redis: Redis, redis_url: str, number: si
             await wait_until(lambda: server.events("http.stopping"))
             if second:
                 server.process.send_signal(number)
-            assert await server.process.wait() == (128 + number if second else 0)
+            assert await server.ended() == (128 + number if second else 0)
             posting.cancel()
             await asyncio.gather(posting, return_exceptions=True)
 
@@ -176,7 +176,7 @@ async def test_tokens_come_and_go_while_it_runs(redis: Redis, redis_url: str, tm
         await wait_until_async(told)
         metrics = (await http.get(f"{ops_url}/metrics")).text
         server.process.send_signal(signal.SIGTERM)
-        assert await server.process.wait() == 0
+        assert await server.ended() == 0
     shown = metrics + "\n".join(server.lines)
     assert not any(secret in shown for secret in secrets)
     assert {"app", "cms"} <= {str(event["token"]) for event in server.events("http.request")}
@@ -262,7 +262,7 @@ async def test_without_redis(tmp_path: Path) -> None:
         metrics = await http.get(f"{ops_url}/metrics")
         assert "esa_preload_redis_up 0.0" in metrics.text
         server.process.send_signal(signal.SIGTERM)
-        assert await server.process.wait() == 0
+        assert await server.ended() == 0
     shown = (reply.text, ready.text, metrics.text, *server.lines)
     assert not any("canary-password" in each for each in shown)
 

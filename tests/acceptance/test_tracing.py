@@ -153,7 +153,7 @@ async def test_a_collector_that_is_away_holds_nothing_up(redis_url: str, redis: 
                 await wait_until_async(is_done)
                 worker.process.terminate()
                 async with asyncio.timeout(20):
-                    assert await worker.process.wait() == 0
+                    assert await worker.ended() == 0
 
 
 async def test_traces_that_are_wanted_where_nothing_can_make_them_stop_the_start() -> None:

@@ -55,7 +55,7 @@ class Plant:
         """End every worker by SIGKILL."""
         for worker in self.workers:
             worker.process.kill()
-            await worker.process.wait()
+            await worker.ended()
         self.workers.clear()
 
     def ops_urls(self) -> list[str]:

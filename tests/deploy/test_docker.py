@@ -269,7 +269,7 @@ async def _running(
         assert _uids_of(process_1) == {10001}
         assert await _code_of(image.as_container(probe, user=user), env) == 0
         os.kill(process_1, signal.SIGTERM)
-        assert await running.process.wait() == 0
+        assert await running.ended() == 0
         assert await _code_of(image.as_container(probe, user=user), env) == 1
 
 

@@ -95,7 +95,7 @@ async def test_a_daemon_is_ready_alive_and_stopping(
         await wait_until(lambda: systemd.hears("WATCHDOG=1"))
         assert not systemd.hears("STOPPING=1")
         daemon.process.send_signal(signal.SIGTERM)
-        assert await daemon.process.wait() == 0
+        assert await daemon.ended() == 0
     assert systemd.hears("STOPPING=1")
 
 

@@ -161,7 +161,7 @@ async def test_a_worker_works_under_the_restrictions_of_its_unit(redis: Redis, r
             receipt = await client.enqueue(190007158391808, ["https://www.example.com/a.js"])
             assert (await client.wait(receipt.request_id, timeout=15)).submitted == 1
             worker.process.terminate()
-            assert await worker.process.wait() == 0
+            assert await worker.ended() == 0
         assert not worker.events("worker.error")
 
 
@@ -180,7 +180,7 @@ async def test_the_api_works_under_the_restrictions_of_its_unit(redis: Redis, re
         async with httpx.AsyncClient(trust_env=False) as http:
             assert (await http.get(f"{line['ops_url']}/readyz")).status_code == 200
         api.process.terminate()
-        assert await api.process.wait() == 0
+        assert await api.ended() == 0
 
 
 def test_what_a_unit_forbids_is_refused() -> None:

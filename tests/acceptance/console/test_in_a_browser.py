@@ -201,7 +201,7 @@ async def test_an_open_page_tells_when_the_server_is_gone(browser: Browser, cons
     await asyncio.to_thread(sign_in, browser, console.secrets["viewer"])
     assert not browser.find("#stale").is_displayed()
     console.server.process.send_signal(signal.SIGTERM)
-    assert await console.server.process.wait() == 0
+    assert await console.server.ended() == 0
     await asyncio.to_thread(browser.until, lambda: browser.find("#stale").is_displayed())
 
 

@@ -132,7 +132,7 @@ async def worker_of(place: Place, **variables: str) -> AsyncGenerator[Running]:
         yield worker
         if worker.process.returncode is None:
             worker.process.terminate()
-            assert await worker.process.wait() == 0
+            assert await worker.ended() == 0
     place.evidence.add(f"log {sorted(variables)}", "\n".join(worker.lines))
 
 

@@ -89,7 +89,7 @@ async def test_no_reply_writes_a_line_of_its_own(redis: Redis, redis_url: str, l
                 await wait_until(partial(has, worker, log_format, event))
                 await client.resume(None)
             worker.process.terminate()
-            assert await worker.process.wait() == 0
+            assert await worker.ended() == 0
     for line in worker.lines:
         assert line.isprintable(), line
         assert "canary" not in line, line

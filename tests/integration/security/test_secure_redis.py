@@ -83,7 +83,7 @@ async def test_the_whole_path_with_no_more_rights_than_the_file_gives(
             assert (status.accepted, status.submitted, status.refused) == (21, 20, 1)
             live = await finish("esa-preload-worker", "check", "--live", env=worker)
             running.process.terminate()
-            assert await running.process.wait() == 0
+            assert await running.ended() == 0
         assert live.code == 0, live.err
     async with PreloadClient(server.url(*OPERATOR)) as client:
         assert [entry.reason for entry in await client.failures(SITE)] == ["invalid_domain"]
