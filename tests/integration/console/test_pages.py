@@ -135,6 +135,7 @@ async def test_enqueue(console: Served, preloads: PreloadClient) -> None:
     ("fields", "why"),
     [
         ({"site": "5x"}, "5x"),
+        ({"site": ""}, "say for which site"),
         ({"urls": " "}, "urls is empty"),
         ({"interval_s": "often"}, "interval_s must be a whole number"),
         ({"end": "2001-01-01T00:00"}, "plan end"),
@@ -162,6 +163,34 @@ async def test_a_form_is_read_within_a_bound(console: Served, monkeypatch: pytes
     )
     assert long.status_code == 413
     assert "esa-preload enqueue --file" in text_of(long)
+
+
+@pytest.mark.parametrize("body", [b"\xff=1", b"&".join(b"%d=x" % n for n in range(forms.FIELDS_MAX + 1))])
+async def test_what_is_no_form_is_told(console: Served, body: bytes) -> None:
+    """Bytes that are no text, or more fields than any page has."""
+    visitor = await console.signed_in("operator")
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    refused = await visitor.client.post(PAUSE, content=body, headers=headers)
+    assert refused.status_code == 422
+    assert "that is no form" in text_of(refused)
+
+
+async def test_requeue_takes_what_was_chosen(console: Served) -> None:
+    """When none was, it says so and takes none."""
+    visitor = await console.signed_in("operator")
+    page = await visitor.get(f"/failures?site={SITE}")
+    none = await visitor.post(REQUEUE, page, which="chosen")
+    assert none.url.path == "/failures"
+    assert "None was chosen: nothing was requeued" in text_of(none)
+
+
+async def test_what_cannot_be_explained_is_told_beside_the_form(console: Served) -> None:
+    """Which keeps what was asked."""
+    visitor = await console.signed_in("viewer")
+    page = await visitor.get("/explain?request_id=nothing-like-it")
+    assert page.status_code == 200
+    assert "no request nothing-like-it" in text_of(page)
+    assert 'value="nothing-like-it"' in page.text
 
 
 async def test_cancel(console: Served, preloads: PreloadClient) -> None:
@@ -206,6 +235,17 @@ async def test_lists_are_paged(console: Served, preloads: PreloadClient) -> None
     assert len(seen) == len(set(seen))
     assert set(seen) == names | {"theirs"}
     assert seen[0] == "request-059"
+
+
+async def test_a_list_of_own_requests_is_not_empty_for_those_of_others(
+    console: Served, preloads: PreloadClient
+) -> None:
+    """However many newer ones others have."""
+    for n in range(120):
+        await preloads.enqueue(OTHER_SITE, [f"https://shop.example.org/{n}"])
+    visitor = await console.signed_in("narrow")
+    page = await visitor.get("/requests")
+    assert re.findall(r'href="/requests/([^"]+)"', page.text) == ["theirs"]
 
 
 async def test_sites_are_found_by_a_part_of_their_id(console: Served) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import RedirectResponse, Response
 
@@ -39,8 +38,6 @@ class Page(APIRoute):
                 response = ask_to_sign_in(visit)
             except EsaPreloadError as exc:
                 response = problem_page(visit, exc)
-            except RequestValidationError:
-                response = problem_page(visit, ProblemError("invalid", "the address is wrong"))
             return visit.finish(response)
 
         return answer_visit
