@@ -65,7 +65,8 @@ class Plan:
             if number is not None and (type(number) is not int or not 1 <= number <= INT32_MAX):
                 raise InvalidRequestError(f"plan {name} must be a whole number from 1 to {INT32_MAX}")
         if self.start is not None and self.end is not None:
-            if self.end <= self.start:
+            # Not the datetimes themselves: within one zone Python compares what the clock on the wall shows, which goes back in autumn.
+            if self.end.timestamp() <= self.start.timestamp():
                 raise InvalidRequestError("plan end must be later than its start")
             if _round_up_to_minute_ms(self.end) == _round_up_to_minute_ms(self.start):
                 raise InvalidRequestError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -40,3 +41,15 @@ def test_what_may_be_asked_for_can_be_read_back() -> None:
     assert (read.start, read.end) == (at(50), at(110))
     assert (read.interval_s, read.slice_len) == (60, 5)
     assert plan.lane_key(at(2)) == f",{round(at(110).timestamp() * 1000)},60,5"
+
+
+def test_the_hour_that_the_clock_shows_twice_is_two_hours() -> None:
+    """In autumn 02:10 of the second time is later than 02:30 of the first, whatever the zone's clock shows: the moments count."""
+    berlin = ZoneInfo("Europe/Berlin")
+    first, second = (
+        datetime(2030, 10, 27, 2, minute, fold=fold, tzinfo=berlin) for minute, fold in ((30, 0), (10, 1))
+    )
+    plan = Plan(start=first, end=second)
+    assert plan.lane_key(NOW) == f"{round(first.timestamp() * 1000)},{round(second.timestamp() * 1000)},,"
+    with pytest.raises(InvalidRequestError, match="later than its start"):
+        Plan(start=second, end=first.replace(minute=45))
