@@ -48,6 +48,7 @@ from esa_preload.model import (
     parse_site_id,
 )
 from esa_preload.ndjson import Lines
+from esa_preload.tracing import current_trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -168,7 +169,7 @@ class PreloadClient:
 
     async def _enqueue(self, key: str, call: dict[str, Any], **body: Any) -> Receipt:
         nothing = Receipt(request_id=key, site_id=call["site_id"])
-        headers = {"Idempotency-Key": key}
+        headers = {"Idempotency-Key": key, **current_trace()}
         try:
             answer = await self._channel.ask("POST", "/v1/preloads", about="site", headers=headers, **body)
         except NothingAcceptedError as exc:

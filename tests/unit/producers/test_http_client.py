@@ -23,6 +23,7 @@ from esa_preload import (
     UnknownSiteError,
 )
 from esa_preload.http import PreloadClient
+from esa_preload.tracing import continue_trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -101,6 +102,18 @@ async def test_an_enqueue_is_one_request_of_packed_lines() -> None:
     assert request.headers["content-encoding"] == "gzip"
     assert request.headers["authorization"] == f"Bearer {TOKEN}"
     assert len(request.headers["idempotency-key"]) == 32
+
+
+async def test_an_enqueue_goes_on_with_the_trace_that_it_is_in() -> None:
+    """The context that came with a request travels with what is enqueued for it; without one no header is sent."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    service = Service(accepted())
+    async with service.client() as client:
+        with continue_trace({"traceparent": parent}):
+            await client.enqueue(SITE, URLS)
+        await client.enqueue(SITE, URLS)
+    traced, untraced = (request.headers.get("traceparent") for request in service.requests)
+    assert (traced, untraced) == (parent, None)
 
 
 async def test_a_retry_is_the_same_request_with_the_same_key() -> None:
