@@ -5,6 +5,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
+from conftest import NAMESPACE
+from esa_preload.client import PreloadClient
+from esa_preload.keys import Keys
+from esa_preload_worker.claims import Batch, Settlement, SiteWait
+from esa_preload_worker.ledger import WorkerLedger
 from processes import environment, finish, started
 from waiting import wait_until
 
@@ -85,3 +92,36 @@ async def test_what_is_wrong_is_said_with_its_exit_code(redis: Redis, redis_url:
         "esa-preload", "sites", env=environment(ESA_PRELOAD_API_URL="http://preload.example")
     )
     assert (shown.code, "token" in shown.err) == (2, True)
+
+
+async def meet_quota(redis: Redis) -> str:
+    """Let a worker hear that the site's quota is used up; returns until when the site waits."""
+    ledger = WorkerLedger(redis, Keys(NAMESPACE))
+    await ledger.publish({"batch_max_urls": 1})
+    client = PreloadClient(redis, namespace=NAMESPACE)
+    await client.enqueue(int(SITE), ["https://www.example.com/first"])
+    batch = await ledger.take(token="t", pump="p", new_batch_id="b")
+    assert isinstance(batch, Batch)
+    quota = SiteWait(reason="quota", ms=3_600_000)
+    over = Settlement(what="end", outcome="requeued", verdict="pending", site_wait=quota)
+    await ledger.settle(batch, over, children=(), roll=0.5)
+    (site,) = await client.sites()
+    assert site.waiting_until is not None
+    return site.waiting_until.isoformat()
+
+
+@pytest.mark.parametrize("is_over_http", [False, True], ids=["redis", "http"])
+async def test_who_enqueues_is_told_until_when_the_quota_is_waited_for(
+    redis: Redis, redis_url: str, is_over_http: bool
+) -> None:
+    """The document has the moment that the ledger has, the sentence its second, whichever way the command goes."""
+    until = await meet_quota(redis)
+    at = {"ESA_PRELOAD_NAMESPACE": NAMESPACE}
+    async with api(redis_url, **at) as url:
+        env = environment(
+            **({"ESA_PRELOAD_API_URL": url} if is_over_http else {"ESA_PRELOAD_REDIS_URL": redis_url, **at})
+        )
+        call = ("esa-preload", "enqueue", "--site", SITE, "https://www.example.com/second")
+        assert (await finish(*call, "--json", env=env)).json()["waiting_until"] == until
+        said = await finish(*call, env=env)
+        assert f"the site waits until {until[:19]}" in said.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conftest import NAMESPACE
 from esa_preload_worker.decisions import LIST_PLANS
 from esa_preload_worker.ledger import CREATE_JOB
 from esa_preload_worker.sandbox import ForeignJob, SandboxConfig
@@ -16,11 +17,19 @@ if TYPE_CHECKING:
 
 FULL = "InvalidJob.JobCountOfSiteFull"
 
-FOREIGN = tuple(ForeignJob(site_id=SITE, name=f"somebody-{i}", is_planned=True) for i in range(5))
+NAMES = (
+    "somebody-1",
+    "preload-other-00000001",
+    f"preload-{NAMESPACE}2-00000001",
+    f"preload-{NAMESPACE}-00000001",
+    "",
+)
+"""Of jobs that are not ours: the namespace is another's, or it is ours, and this ledger knows of no such batch."""
+FOREIGN = tuple(ForeignJob(site_id=SITE, name=name, is_planned=bool(i % 2)) for i, name in enumerate(NAMES))
 
 
 async def test_a_cap_of_20_jobs_and_20_000_urls(redis: Redis, redis_url: str) -> None:
-    """200 batches go through 15 places: all submitted and fetched, 5 jobs of others untouched, and ESA is hardly ever asked in vain."""
+    """200 batches go through 15 places: all submitted and fetched, 5 jobs of others untouched, however they are named, and ESA is hardly ever asked in vain."""
     config = SandboxConfig(max_jobs_per_site=20, foreign_jobs=FOREIGN)
     async with virtual_rig(redis, redis_url, config) as virtual:
         urls = 20_000
