@@ -1,4 +1,8 @@
-"""An ESA that takes no time: a process of its own, which answers Create and the plan in their documented shapes and counts them."""
+"""
+An ESA that takes no time: a process of its own, which answers Create and the plan in their documented shapes and counts them.
+
+It has no sites to list, which a worker asks for when it begins: that is answered, and not counted.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 ANNOUNCED = "listens at "
 CREATE_JOB = b"CreateScheduledPreloadJob"
 CREATE_PLANS = b"CreateScheduledPreloadExecutions"
+LIST_SITES = b"ListSites"
 COUNTS = "/counts"
 _ACTION = re.compile(rb"\r\nx-acs-action: *(\w+)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -107,6 +112,8 @@ class Answers(asyncio.Protocol):
             assert job, head
             counts.add(action)
             return b"200 OK", _PLAN_REPLY % (_REQUEST_ID, cls.serial, job[1].decode())
+        if action == LIST_SITES:
+            return b"200 OK", f'{{"RequestId":"{_REQUEST_ID}","Sites":[],"TotalCount":0}}'
         if head.startswith(f"GET {COUNTS} ".encode()):
             return b"200 OK", json.dumps({"at": counts.at, "batches": counts.batches, "calls": counts.calls})
         counts.add(b"refused")
