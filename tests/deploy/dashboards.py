@@ -93,7 +93,7 @@ _FLOW = (
         width=12,
         unit=URL_RATE,
         queries=(
-            query(rate("urls_refused_total", "reason"), "refused: {{reason}}"),
+            query(f"{rate('urls_refused_total', 'reason')} > 0", "refused: {{reason}}"),
             query(rate("urls_expired_total"), "expired"),
             query(rate("urls_unknown_total"), "unknown"),
         ),
@@ -334,7 +334,7 @@ _SITE_FLOW = (
         width=12,
         unit=URL_RATE,
         queries=(
-            query(rate("urls_refused_total", "reason", site=True), "refused: {{reason}}"),
+            query(f"{rate('urls_refused_total', 'reason', site=True)} > 0", "refused: {{reason}}"),
             query(rate("urls_expired_total", site=True), "expired"),
             query(rate("urls_unknown_total", site=True), "unknown"),
         ),

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from esa_preload.records import job_cap_of, site_state
 from esa_preload_worker.block_reasons import block_reason
+from esa_preload_worker.decisions import REFUSAL_REASONS
+from esa_preload_worker.watching import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -135,6 +137,8 @@ class Metrics:
         )
         build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
         build.labels(version).set(1)
+        for state in ENDED:
+            self.plans_ended.labels(state)  # from 0, as a site's: one plan that fails is told
         r.register(_LedgerMetrics(self))
 
     def show(self, snapshot: Snapshot) -> None:
@@ -142,6 +146,8 @@ class Metrics:
         self.snapshot = snapshot
         for site in snapshot.sites[: self._max_sites]:
             self.site_label(site.site_id)
+        if len(snapshot.sites) > self._max_sites:
+            self._begin_site(OTHER_SITES)
 
     def redis_is_away(self) -> None:
         """Show what the ledger said last, and that it does not answer."""
@@ -165,10 +171,15 @@ class Metrics:
             if len(self._labelled) >= self._max_sites:
                 return OTHER_SITES
             self._labelled.add(site_id)
-            # A counter that is first seen above 0 has no increase: the first batch of a site would not count.
-            for counter in (self.urls_submitted, self.urls_unknown, self.urls_expired):
-                counter.labels(str(site_id))
+            self._begin_site(str(site_id))
         return str(site_id)
+
+    def _begin_site(self, label: str) -> None:
+        # A counter that is first seen above 0 has no increase: the first batch of a site would not count.
+        for counter in (self.urls_submitted, self.urls_unknown, self.urls_expired):
+            counter.labels(label)
+        for reason in REFUSAL_REASONS:
+            self.urls_refused.labels(label, reason)
 
     def ledger_families(self) -> Iterator[Metric]:
         """Yield the metrics that come from the ledger."""

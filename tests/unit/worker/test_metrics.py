@@ -11,10 +11,12 @@ from structlog.testing import capture_logs
 
 from esa_preload_worker.check.model import Outcome
 from esa_preload_worker.claims import Block, Exemption, OperationRate, Settled, Settlement
+from esa_preload_worker.decisions import REFUSAL_REASONS
 from esa_preload_worker.ledger import CREATE_JOB
 from esa_preload_worker.metrics import Metrics, SiteFigures, Snapshot, site_figures
 from esa_preload_worker.report import report, report_lost
 from esa_preload_worker.submit import Submission
+from esa_preload_worker.watching import ENDED
 from unit.worker.test_decisions import batch_of, job_of
 
 CONTRACT = {
@@ -120,6 +122,20 @@ def test_sites_beyond_the_bound_count_as_other_on_every_worker() -> None:
     assert value("esa_preload_urls_accepted_total", {"site": "other"}) == 15
     assert value("esa_preload_oldest_pending_seconds", {"site": "other"}) == 8
     assert value("esa_preload_site_blocked", {"site": "other", "reason": "request"}) == 1
+
+
+def test_what_alerts_ask_the_increase_of_is_there_before_it_happens() -> None:
+    """The first batch of a site that is refused, and the first plan that fails, would have no increase for Prometheus."""
+    metrics = Metrics(version="1", max_sites=1)
+    metrics.show(Snapshot(redis_up=True, sites=[SiteFigures(site_id=5), SiteFigures(site_id=6)]))
+    value = metrics.registry.get_sample_value
+    for site in ("5", "other"):
+        for end in ("submitted", "unknown", "expired"):
+            assert value(f"esa_preload_urls_{end}_total", {"site": site}) == 0
+        for reason in REFUSAL_REASONS:
+            assert value("esa_preload_urls_refused_total", {"site": site, "reason": reason}) == 0
+    for outcome in ENDED:
+        assert value("esa_preload_plans_ended_total", {"outcome": outcome}) == 0
 
 
 def test_a_site_record_becomes_figures() -> None:
