@@ -4,6 +4,7 @@
 --   5 actor.
 -- Returns: {'ok', 1 when something changed, 1 when the account is blocked} | {'unknown'} for a site that was never seen. Idempotent.
 -- O(lanes + batches in flight): what waits for a probe of this site is due at once.
+-- What was learnt of ESA's quota and of the site's places for jobs is forgotten: who resumes may have had them raised, or made room.
 local site, what, why, actor = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local BLOCK = { 'wait_until', 'wait_reason', 'blocked_code', 'blocked_hint', 'strikes' }
 
@@ -36,8 +37,11 @@ if what == 'pause' then
   end
 else
   changed = call('HDEL', key, 'paused', unpack(BLOCK))
-  local had_quota = call('HDEL', key, 'quota_batch') -- it may have been raised
-  if changed + had_quota > 0 then
+  local learnt = call('HDEL', key, 'quota_batch', 'job_cap', 'job_cap_until')
+  if call('ZREM', P .. 'short', site) == 1 then
+    for _, lane in ipairs(call('ZRANGE', P .. 'lanes:' .. site, 0, -1)) do rearm_lane(site, lane, false) end
+  end
+  if changed + learnt > 0 then
     note_change('resumed', actor, { site = site, detail = held[1] or held[2] or held[3] })
   end
   release_batches()

@@ -219,6 +219,31 @@ async def test_one_free_place_is_one_batch(ledger: LedgerDriver) -> None:
     assert (site.state, site.jobs, site.job_cap) == ("active", 4, 5)
 
 
+async def test_a_resume_forgets_how_many_jobs_there_may_be(ledger: LedgerDriver) -> None:
+    """Somebody made room: the site goes on at full speed, and not by one batch a minute until its cap is learnt anew."""
+    for _ in range(3):
+        await submit(ledger)
+    await ledger.accept(urls(8), request_id="a")
+    await ledger.accept(urls(1, start=20), lane="1700003600000,,,", request_id="b")
+    ledger.advance(QUIET_MS)
+    await ledger.settle(await ledger.take_batch(), FULL)
+    await ledger.take_nothing()
+    assert await ledger.producers.switch_site(1, "resume") == (True, False)
+    (site,) = await ledger.producers.site_statuses()
+    assert (site.state, site.jobs, site.job_cap) == ("active", 3, None)
+    batches = await take_batches(ledger, 4)
+    assert sorted(len(batch.urls) for batch in batches) == [
+        1,
+        2,
+        2,
+        2,
+    ]  # the quiet lane, too: places are not short
+    for batch in batches:
+        await settle(ledger, batch)
+    assert (await ledger.take_batch()).urls
+    assert await ledger.producers.switch_site(1, "resume") == (False, False)
+
+
 async def test_what_was_sent_before_the_site_was_full_counts(ledger: LedgerDriver) -> None:
     """Of four batches at once two were taken: the cap is two, whether their jobs were on record or not when the others were refused."""
     await ledger.accept(urls(8))
