@@ -1,5 +1,6 @@
 """What a service that publishes content uses to have its URLs preloaded by ESA."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from esa_preload.errors import (
@@ -18,7 +19,6 @@ from esa_preload.errors import (
     WaitTimeoutError,
 )
 from esa_preload.explanation import Explanation, Reason
-from esa_preload.interface import Preloads
 from esa_preload.model import (
     AuditEntry,
     Failure,
@@ -37,6 +37,7 @@ from esa_preload.model import (
 
 if TYPE_CHECKING:
     from esa_preload.client import PreloadClient
+    from esa_preload.interface import Preloads
 
 __all__ = [
     "AccessDeniedError",
@@ -72,15 +73,14 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
+    _LATER = {"PreloadClient": "esa_preload.client", "Preloads": "esa_preload.interface"}
 
     def __getattr__(name: str) -> object:
-        """Load the client when it is first asked for, and with it the library for Redis, which takes most of the time."""
-        if name != "PreloadClient":
+        """Load the client when it is first asked for, and with it asyncio and the library for Redis, which take most of the time."""
+        if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from esa_preload.client import PreloadClient  # noqa: PLC0415 - as said
-
-        globals()[name] = PreloadClient
-        return PreloadClient
+        globals()[name] = getattr(import_module(_LATER[name]), name)
+        return globals()[name]
 
     def __dir__() -> list[str]:
         return __all__

@@ -38,12 +38,11 @@ from esa_preload.errors import (
     SettingsError,
 )
 from esa_preload.explain import explain
-from esa_preload.following import changes, wait_for_end
+from esa_preload.interface import Preloads
 from esa_preload.keys import Keys
 from esa_preload.ledger import Header, Ledger
 from esa_preload.model import (
     LIST_LANE,
-    PACED_OPERATIONS,
     PRIORITIES,
     AuditEntry,
     Failure,
@@ -67,8 +66,7 @@ from esa_preload.tracing import enqueue_span
 from esa_preload.urls import URL_MAX_CHARS, UrlRejectedError, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -88,7 +86,7 @@ _FAIL_FAST: dict[str, Any] = {
 """A producer has callers of its own that wait: see the times in docs/how-to/live-through-an-outage-of-redis.md."""
 
 
-class PreloadClient:
+class PreloadClient(Preloads):
     """
     Enqueue URLs for ESA to fetch, and follow them.
 
@@ -132,14 +130,6 @@ class PreloadClient:
     def __repr__(self) -> str:
         return f"<PreloadClient {self._ledger.keys.namespace}>"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def acting_as(self, actor: str) -> Self:
         """
         Return this client under another name in the audit: it shares the connections, which stay this one's to close.
@@ -153,7 +143,6 @@ class PreloadClient:
         return other
 
     async def aclose(self) -> None:
-        """Close the connections, unless they are yours."""
         if self._is_ours:
             await self._redis.aclose()
 
@@ -170,34 +159,6 @@ class PreloadClient:
         durable: bool = False,
         progress: Progress | None = None,
     ) -> Receipt:
-        """
-        Put *urls* into the queue of a site and return at once what became of them; the workers submit them.
-
-        A call that broke off can be repeated with the same ``request_id`` and the same URLs: it resumes, nothing is taken
-        twice. A URL that breaks a rule is in ``Receipt.rejected`` with its reason, and takes no other along.
-
-        Args:
-            site_id: the ESA site, from 1 to 2**63 - 1.
-            urls: any iterable or async iterable, of any length; memory stays flat.
-            plan: when and how fast ESA fetches; at once unless said.
-            priority: order within the site.
-            expires_in: seconds (or a timedelta) after which what is still pending is given up, and counted as expired.
-            request_id: 1 to 128 letters, digits or ``._:~-``; one is made up when not given.
-            source: who asks, for the audit; at most 128 printable characters.
-            durable: return only when all of the request outlives a crash of the server: in its append-only file, or on a
-                replica. Waits once, at the end.
-            progress: called with the number of URLs handled so far.
-
-        Raises:
-            InvalidRequestError: an argument is wrong, or *urls* is empty; nothing was enqueued.
-            IncompleteError: *urls* itself raised InvalidRequestError on the way, as a damaged list does; ``receipt`` says what
-                was taken.
-            RequestConflictError: the request id is known with other content.
-            QueueFullError: the site's queue is at its bound; ``receipt`` says what was taken.
-            QueueUnavailableError: Redis cannot be used, or it came back without a part of the request; repeat with its
-                ``request_id``. ``receipt`` says what was taken for certain.
-            NotDurableError: all is in the queue, but not known to be out of danger; ``receipt`` is that of the request.
-        """
         if progress is not None and not callable(progress):
             raise InvalidRequestError("progress must be a function of the number of URLs handled")
         header = self._header(site_id, plan, priority, expires_in, request_id, source)
@@ -235,15 +196,6 @@ class PreloadClient:
         source: str | None = None,
         durable: bool = False,
     ) -> Receipt:
-        """
-        Enqueue a list of URLs that ESA reads itself: one batch, one job, never merged nor split.
-
-        Args:
-            oss_url: https address of the list in OSS, one URL a line.
-            count: how many URLs it holds; when not given, ``accepted`` is 0 until ESA has counted them.
-
-        Otherwise as :meth:`enqueue`.
-        """
         weight = parse_list_count(count)
         header = self._header(site_id, plan, priority, expires_in, request_id, source)
         header = replace(header, lane=f"{LIST_LANE}{header.request_id}:{header.lane}")
@@ -269,29 +221,11 @@ class PreloadClient:
         return receipt
 
     async def status(self, request_id: str) -> RequestStatus:
-        """
-        Return what became of every URL of a request.
-
-        Raises:
-            UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
-        """
         return await self._ledger.status(parse_request_id(request_id))
 
     async def explain(
         self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
     ) -> Explanation:
-        """
-        Tell why a request, a site, or a URL of a site is not submitted yet.
-
-        Changes nothing. The order of the queue is an estimate.
-
-        Args:
-            request_id: stands alone; else give *site_id*, and *url* for a single URL of it.
-
-        Raises:
-            UnknownRequestError: no such request.
-            UnknownSiteError: the site has never been seen.
-        """
         if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
             raise InvalidRequestError("explain a request, a site, or a URL of a site")
         if request_id is not None:
@@ -302,64 +236,21 @@ class PreloadClient:
             raise InvalidRequestError(f"{url!r} is never accepted: {exc}") from exc
         return explain(await self._ledger.explain(site_id=parse_site_id(site_id), url=url), url=url)
 
-    async def wait(
-        self,
-        request_id: str,
-        *,
-        timeout: float | None = None,
-        progress: Callable[[RequestStatus], object] | None = None,
-    ) -> RequestStatus:
-        """
-        Wait until every URL of a request has ended.
-
-        Args:
-            timeout: seconds, without an outage of Redis that is waited for; ``None`` for as long as it takes.
-            progress: called with each state seen.
-
-        Raises:
-            WaitTimeoutError: it was not done in time; it goes on.
-            UnknownRequestError: no such request.
-        """
-        return await wait_for_end(lambda: self.status(request_id), timeout=timeout, progress=progress)
-
-    def watch(self, request_id: str, *, interval_s: float = 1.0) -> AsyncIterator[RequestStatus]:
-        """
-        Yield the status of a request, at once and whenever it has changed; the last one when it is done.
-
-        What its plans come to after that (``warming``, ``finished``, ``failed``) is not waited for.
-
-        Args:
-            interval_s: seconds between two looks, 0.05 to 3600: of changes in between only the last is seen.
-
-        Raises:
-            UnknownRequestError: no such request, or its record has ended meanwhile.
-        """
-        return changes(lambda: self.status(request_id), interval_s=interval_s)
-
     async def sites(self) -> list[SiteStatus]:
-        """Return the totals and the state of every site, the first seen first."""
         return await self._ledger.site_statuses()
 
     async def site_id(self, name_or_id: str | int) -> int:
-        """
-        Return the id of a site: a number as it is, a name by the list of the account's sites that the workers keep.
-
-        Raises:
-            UnknownSiteError: no site of that name is known; the workers are asked to look.
-        """
         if not isinstance(name_or_id, str) or name_or_id.isdecimal():
             return parse_site_id(name_or_id)
         return await self._ledger.find_site(parse_site_name(name_or_id))
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
-        """Return the URLs that ended as refused, expired or unknown, newest last, *limit* a site at most."""
         number = None if site_id is None else parse_site_id(site_id)
         return await self._ledger.failures(number, limit=parse_limit(limit))
 
     async def failure_page(
         self, site_id: int, *, reason: str | None = None, limit: int = 1000, cursor: str | None = None
     ) -> Page[Failure]:
-        """Return the failures of a site, the newest first; with *reason* only those that failed for it."""
         items, next_cursor = await self._ledger.failure_page(
             parse_site_id(site_id),
             reason=reason,
@@ -376,12 +267,6 @@ class PreloadClient:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[RequestInfo]:
-        """
-        Return requests, of a site or of all, the newest first.
-
-        A request is listed for as long as :meth:`status` knows it. One that ends between two pages may be missing from
-        those of one *state*. A page may hold fewer than *limit* while its ``cursor`` is not ``None``.
-        """
         items, next_cursor = await self._ledger.requests(
             None if site_id is None else parse_site_id(site_id),
             state=parse_state(state),
@@ -393,18 +278,6 @@ class PreloadClient:
     async def request_urls(
         self, request_id: str, state: UrlState, *, limit: int = 1000, cursor: str | None = None
     ) -> Page[RequestUrl]:
-        """
-        Return the URLs of a request that are pending, or that ended as refused, expired or unknown.
-
-        What was submitted is counted, not kept by name. Pending ones come in no order, and those that are taken between
-        two pages are left out; a page may hold somewhat more than *limit*, or fewer, or none, while its ``cursor`` is not ``None``.
-        Ended ones come newest first, from the failures of the site, of which about 10,000 are kept: the counts of
-        :meth:`status` may be higher.
-
-        Raises:
-            UnknownRequestError: no such request.
-            InvalidRequestError: also for another state.
-        """
         request_id, state, limit = (
             parse_request_id(request_id),
             parse_url_state(state),
@@ -419,62 +292,18 @@ class PreloadClient:
         return Page(items=tuple(items), cursor=next_cursor)
 
     async def cancel(self, request_id: str) -> tuple[int, int]:
-        """
-        Give up what a request still has pending.
-
-        Returns:
-            URLs cancelled, and URLs in flight: those go on and end as ESA decides.
-
-        Raises:
-            UnknownRequestError: no such request.
-        """
         return await self._ledger.end_request(parse_request_id(request_id), "cancelled")
 
     async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
-        """
-        Submit nothing more for a site until :meth:`resume`; what is in flight goes on.
-
-        Args:
-            reason: shown by :meth:`sites`; ``by an operator`` unless given. A site that is paused already keeps its reason
-                unless another is given.
-
-        Returns:
-            whether it was not paused before.
-
-        Raises:
-            UnknownSiteError: the site has never been seen.
-        """
         changed, _ = await self._ledger.switch_site(
             parse_site_id(site_id), "pause", parse_text("reason", reason)
         )
         return changed
 
     async def limits(self) -> list[OperationLimit]:
-        """Return the pace of each operation of ESA that was called, or set, since its limit was last reset."""
         return await self._ledger.limits()
 
-    async def set_limit(self, operation: str, rate: float) -> None:
-        """
-        Have *operation* called *rate* times a second, whatever was learnt of its limit; cooldowns are kept.
-
-        Raises:
-            InvalidRequestError: there is no such operation, or the workers' settings do not allow the rate.
-        """
-        await self.change_limits([(operation, rate)])
-
-    async def reset_limits(self, operation: str | None = None) -> None:
-        """Forget what was learnt or set of *operation*, or of all: its limit is learnt anew, from ``RATE_INITIAL`` on."""
-        await self.change_limits(
-            [(each, None) for each in (PACED_OPERATIONS if operation is None else (operation,))]
-        )
-
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
-        """
-        Do what several :meth:`set_limit` (operation, rate) and :meth:`reset_limits` (operation, ``None``) do: in order, all or nothing.
-
-        Raises:
-            InvalidRequestError: as of :meth:`set_limit`; nothing was changed.
-        """
         await self._ledger.set_rates(
             [
                 (parse_operation(operation), None if rate is None else parse_rate(rate))
@@ -483,15 +312,6 @@ class PreloadClient:
         )
 
     async def resume(self, site_id: int | None) -> bool:
-        """
-        Let a site go on, whatever held it: a pause, a block, a quota, a wait. ``None``: unblock the account.
-
-        Returns:
-            whether anything held it.
-
-        Raises:
-            UnknownSiteError: the site has never been seen.
-        """
         number = None if site_id is None else parse_site_id(site_id)
         changed, _ = await self._ledger.switch_site(number, "resume")
         return changed
@@ -499,11 +319,6 @@ class PreloadClient:
     async def audit(
         self, *, site_id: int | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[AuditEntry]:
-        """
-        Return who did what, the newest first; with *site_id* only what was done to that site.
-
-        About 10,000 entries are kept, until 90 days after the last one.
-        """
         return await self._ledger.audit(
             None if site_id is None else parse_site_id(site_id),
             limit=parse_limit(limit, most=PAGE_MOST),
@@ -511,30 +326,11 @@ class PreloadClient:
         )
 
     async def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
-        """
-        Return the calls of all workers in the last *minutes*, in buckets of 10 s, the oldest first, none left out.
-
-        Args:
-            minutes: 1 to 120.
-        """
         return await self._ledger.traffic(minutes=parse_minutes(minutes))
 
     async def requeue(
         self, site_id: int, *, ids: Sequence[str] | None = None, limit: int = 10_000
     ) -> list[Receipt]:
-        """
-        Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures.
-
-        Failures are URLs refused, expired or unknown; what had expired does not expire again. Safe to repeat: a failure is
-        forgotten by the script that takes its URL up. Left alone are lists in OSS, and URLs whose plan has ended.
-
-        Args:
-            ids: of the failures to take up, as ``Failure.id`` has them; those that are gone are passed over.
-            limit: failures taken up, the oldest first.
-
-        Raises:
-            QueueFullError: as of :meth:`enqueue`. What was not taken is among the failures as before.
-        """
         site_id = parse_site_id(site_id)
         entries = await self._ledger.failure_entries(
             site_id, ids=parse_entry_ids(ids), limit=parse_limit(limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from esa_preload.arguments import (
     parse_expires_in,
@@ -30,9 +30,8 @@ from esa_preload.errors import (
     UnknownSiteError,
 )
 from esa_preload.explanation import Explanation
-from esa_preload.following import changes, wait_for_end
+from esa_preload.interface import Preloads
 from esa_preload.model import (
-    PACED_OPERATIONS,
     AuditEntry,
     Failure,
     OperationLimit,
@@ -51,9 +50,8 @@ from esa_preload.ndjson import Lines
 from esa_preload.tracing import current_trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime, timedelta
-    from types import TracebackType
 
     import httpx
 
@@ -66,11 +64,12 @@ REQUESTS_MAX = 1_000
 """Entries that the service puts on a page of requests, or of the audit."""
 
 
-class PreloadClient:
+class PreloadClient(Preloads):
     """
     Enqueue URLs for ESA to fetch, and follow them, through a service that runs ``esa-preload serve``.
 
-    Its verbs are those of the client over Redis, with the same errors, and AccessDeniedError besides. Each call has one
+    Its verbs are those of the client over Redis, with the same errors, and AccessDeniedError besides; sites, and their names,
+    are those of the token that had a URL, and requests and the audit come at most 1,000 a page. Each call has one
     Idempotency-Key from its first attempt to its last: a retry takes nothing twice. Use it as an async context manager; any
     number of tasks may share it.
 
@@ -107,16 +106,7 @@ class PreloadClient:
     def __repr__(self) -> str:
         return f"<esa_preload.http.PreloadClient {self._channel.url}>"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._channel.aclose()
 
     async def enqueue(
@@ -132,7 +122,6 @@ class PreloadClient:
         durable: bool = False,
         progress: Progress | None = None,
     ) -> Receipt:
-        """Stream *urls* into the queue of a site, in one request; see :meth:`Preloads.enqueue`."""
         if progress is not None and not callable(progress):
             raise InvalidRequestError("progress must be a function of the number of URLs handled")
         call = _parse_call(site_id, plan, priority, expires_in, source, durable=durable)
@@ -160,7 +149,6 @@ class PreloadClient:
         source: str | None = None,
         durable: bool = False,
     ) -> Receipt:
-        """Enqueue a list that ESA reads itself; see :meth:`Preloads.enqueue_oss`."""
         call = _parse_call(site_id, plan, priority, expires_in, source, durable=durable)
         key = uuid.uuid4().hex if request_id is None else parse_request_id(request_id)
         number = parse_list_count(count)
@@ -183,22 +171,7 @@ class PreloadClient:
         return read_value(Receipt, answer)
 
     async def status(self, request_id: str) -> RequestStatus:
-        """Return what became of every URL of a request."""
         return read_value(RequestStatus, await self._channel.ask("GET", _path(request_id)))
-
-    async def wait(
-        self,
-        request_id: str,
-        *,
-        timeout: float | None = None,
-        progress: Callable[[RequestStatus], object] | None = None,
-    ) -> RequestStatus:
-        """Wait until every URL of a request has ended."""
-        return await wait_for_end(lambda: self.status(request_id), timeout=timeout, progress=progress)
-
-    def watch(self, request_id: str, *, interval_s: float = 1.0) -> AsyncIterator[RequestStatus]:
-        """Yield the status of a request, at once and whenever it has changed; the last one when it is done."""
-        return changes(lambda: self.status(request_id), interval_s=interval_s)
 
     async def requests(
         self,
@@ -208,7 +181,6 @@ class PreloadClient:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[RequestInfo]:
-        """Return requests, of a site or of all of the token's, the newest first, at most 1,000 a page."""
         params = _present(
             site_id=None if site_id is None else parse_site_id(site_id),
             state=state,
@@ -222,7 +194,6 @@ class PreloadClient:
     async def request_urls(
         self, request_id: str, state: UrlState, *, limit: int = 1000, cursor: str | None = None
     ) -> Page[RequestUrl]:
-        """Return the URLs of a request that are pending, or that ended as refused, expired or unknown."""
         params = _present(state=state, limit=_page_limit(limit), cursor=cursor)
         return read_page(
             RequestUrl, await self._channel.ask("GET", f"{_path(request_id)}/urls", params=params)
@@ -231,7 +202,6 @@ class PreloadClient:
     async def explain(
         self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
     ) -> Explanation:
-        """Tell why a request, a site, or a URL of a site is not submitted yet."""
         if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
             raise InvalidRequestError("explain a request, a site, or a URL of a site")
         params = _present(
@@ -245,17 +215,14 @@ class PreloadClient:
         return read_value(Explanation, answer)
 
     async def cancel(self, request_id: str) -> tuple[int, int]:
-        """Give up what a request still has pending; return how many URLs that were, and how many are in flight."""
         answer = await self._channel.ask("DELETE", _path(request_id))
         cancelled, in_flight = (cast("int", read_field(name, answer)) for name in ("cancelled", "in_flight"))
         return cancelled, in_flight
 
     async def sites(self) -> list[SiteStatus]:
-        """Return the totals and the state of every site of the token, the first seen first."""
         return read_items(SiteStatus, await self._channel.ask("GET", "/v1/sites", about="site"))
 
     async def site_id(self, name_or_id: str | int) -> int:
-        """Return the id of a site: a number as it is, a name by the sites of the token that had a URL."""
         try:
             return parse_site_id(name_or_id)
         except InvalidRequestError:
@@ -267,20 +234,17 @@ class PreloadClient:
         raise UnknownSiteError(f"no site of this token is named {name_or_id}", hint="see `esa-preload sites`")
 
     async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
-        """Submit nothing more for a site until :meth:`resume`; return whether it was not paused before."""
         path = f"/v1/sites/{parse_site_id(site_id)}/pause"
         document = _present(reason=parse_text("reason", reason) or None)
         answer = await self._channel.ask("POST", path, about="site", document=document)
         return bool(read_field("changed", answer))
 
     async def resume(self, site_id: int | None) -> bool:
-        """Let a site go on, whatever held it; ``None``: unblock the account. Return whether anything did."""
         path = "/v1/account/resume" if site_id is None else f"/v1/sites/{parse_site_id(site_id)}/resume"
         answer = await self._channel.ask("POST", path, about="site")
         return bool(read_field("changed", answer))
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
-        """Return the URLs that ended as refused, expired or unknown, newest last, *limit* a site at most."""
         parse_limit(limit)
         numbers = (
             [site.site_id for site in await self.sites()] if site_id is None else [parse_site_id(site_id)]
@@ -303,7 +267,6 @@ class PreloadClient:
     async def failure_page(
         self, site_id: int, *, reason: str | None = None, limit: int = 1000, cursor: str | None = None
     ) -> Page[Failure]:
-        """Return the failures of a site, the newest first; with *reason* only those that failed for it."""
         params = _present(
             site_id=parse_site_id(site_id), reason=reason, limit=_page_limit(limit), cursor=cursor
         )
@@ -312,28 +275,15 @@ class PreloadClient:
     async def requeue(
         self, site_id: int, *, ids: Sequence[str] | None = None, limit: int = 10_000
     ) -> list[Receipt]:
-        """Enqueue the URLs of a site's failures anew, each plan as a request of its own, and forget the failures."""
         number = parse_site_id(site_id)
         document = _some(site_id=number, ids=None if ids is None else list(ids), limit=_page_limit(limit))
         answer = await self._channel.ask("POST", "/v1/failures/requeue", about="site", document=document)
         return read_items(Receipt, answer, name="receipts")
 
     async def limits(self) -> list[OperationLimit]:
-        """Return the pace of each operation of ESA that was called, or set, since its limit was last reset."""
         return read_items(OperationLimit, await self._channel.ask("GET", "/v1/limits"))
 
-    async def set_limit(self, operation: str, rate: float) -> None:
-        """Have *operation* called *rate* times a second, whatever was learnt of its limit."""
-        await self.change_limits([(operation, rate)])
-
-    async def reset_limits(self, operation: str | None = None) -> None:
-        """Forget what was learnt or set of *operation*, or of all."""
-        await self.change_limits(
-            [(each, None) for each in (PACED_OPERATIONS if operation is None else (operation,))]
-        )
-
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
-        """Do what several :meth:`set_limit` and :meth:`reset_limits` do: in order, all or nothing."""
         document = [
             {"operation": parse_operation(operation), "rate": None if rate is None else parse_rate(rate)}
             for operation, rate in changes
@@ -344,7 +294,6 @@ class PreloadClient:
     async def audit(
         self, *, site_id: int | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[AuditEntry]:
-        """Return who did what, the newest first, at most 1,000 a page."""
         params = _present(
             site_id=None if site_id is None else parse_site_id(site_id),
             limit=_page_limit(limit, REQUESTS_MAX),
@@ -353,7 +302,6 @@ class PreloadClient:
         return read_page(AuditEntry, await self._channel.ask("GET", "/v1/audit", about="site", params=params))
 
     async def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
-        """Return the calls of all workers in the last *minutes*, in buckets of 10 s, the oldest first."""
         params = {"minutes": str(minutes)}
         return read_items(TrafficPoint, await self._channel.ask("GET", "/v1/traffic", params=params))
 

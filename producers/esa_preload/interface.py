@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
+from esa_preload.following import changes, wait_for_end
+from esa_preload.model import PACED_OPERATIONS
+
 if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
@@ -43,17 +46,19 @@ class Preloads(Protocol):
     Lists that may be long come in pages. Give the ``cursor`` of one page, with the same other arguments, to get the next;
     ``limit`` is 1 to 10,000. What is there from the first page to the last is in exactly one of them, whatever comes
     and goes meanwhile; what comes later is not looked for.
+
+    A client derives from it: what follows from other verbs is here once, and each verb's docstring is that of all clients.
     """
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""
-        ...
+        return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Close the connections, as :meth:`aclose`."""
-        ...
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections, unless they are yours."""
@@ -153,7 +158,7 @@ class Preloads(Protocol):
             WaitTimeoutError: it was not done in time; it goes on.
             UnknownRequestError: no such request.
         """
-        ...
+        return await wait_for_end(lambda: self.status(request_id), timeout=timeout, progress=progress)
 
     def watch(self, request_id: str, *, interval_s: float = 1.0) -> AsyncIterator[RequestStatus]:
         """
@@ -167,7 +172,7 @@ class Preloads(Protocol):
         Raises:
             UnknownRequestError: no such request, or its record has ended meanwhile.
         """
-        ...
+        return changes(lambda: self.status(request_id), interval_s=interval_s)
 
     async def requests(
         self,
@@ -240,7 +245,7 @@ class Preloads(Protocol):
         Return the id of a site: a number as it is, a name by the list of the account's sites that the workers keep.
 
         Raises:
-            UnknownSiteError: no site of that name is known.
+            UnknownSiteError: no site of that name is known; the workers are asked to look.
         """
         ...
 
@@ -311,11 +316,12 @@ class Preloads(Protocol):
         Raises:
             InvalidRequestError: there is no such operation, or the workers' settings do not allow the rate.
         """
-        ...
+        await self.change_limits([(operation, rate)])
 
     async def reset_limits(self, operation: str | None = None) -> None:
         """Forget what was learnt or set of *operation*, or of all: its limit is learnt anew, from ``RATE_INITIAL`` on."""
-        ...
+        operations = PACED_OPERATIONS if operation is None else (operation,)
+        await self.change_limits([(each, None) for each in operations])
 
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
         """
@@ -329,9 +335,18 @@ class Preloads(Protocol):
     async def audit(
         self, *, site_id: int | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[AuditEntry]:
-        """Return who did what, the newest first; with *site_id* only what was done to that site."""
+        """
+        Return who did what, the newest first; with *site_id* only what was done to that site.
+
+        About 10,000 entries are kept, until 90 days after the last one.
+        """
         ...
 
     async def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
-        """Return the calls of all workers in the last *minutes*, in buckets of 10 s, the oldest first, none left out."""
+        """
+        Return the calls of all workers in the last *minutes*, in buckets of 10 s, the oldest first, none left out.
+
+        Args:
+            minutes: 1 to 120.
+        """
         ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 from esa_preload.arguments import (
@@ -34,7 +34,7 @@ from esa_preload.errors import (
     UnknownSiteError,
 )
 from esa_preload.explanation import Explanation, Reason
-from esa_preload.following import changes, wait_for_end
+from esa_preload.interface import Preloads
 from esa_preload.memory import PAGE_MAX, Enqueued, Memory, page_of
 from esa_preload.model import (
     PACED_OPERATIONS,
@@ -49,8 +49,7 @@ from esa_preload.model import (
 from esa_preload.urls import UrlRejectedError, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Iterable, Mapping, Sequence
 
     from esa_preload.interface import Progress, Urls
     from esa_preload.model import (
@@ -73,7 +72,7 @@ End = Literal["submitted", "refused", "expired", "unknown"]
 """How a test may have a URL end; ``cancelled`` is what the verb ``cancel`` is for."""
 
 
-class RecordingClient:
+class RecordingClient(Preloads):
     """
     Record what is enqueued; nothing is ever sent.
 
@@ -129,14 +128,6 @@ class RecordingClient:
         for url in wanted:
             self._memory.end(request, url, how, reason=reason, code=code)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Do nothing: what was recorded can still be read."""
 
@@ -153,7 +144,6 @@ class RecordingClient:
         durable: bool = False,
         progress: Progress | None = None,
     ) -> Receipt:
-        """Record *urls*; see :meth:`Preloads.enqueue`."""
         call = _parse_call(site_id, plan, priority, expires_in, request_id, source, durable=durable)
         if progress is not None and not callable(progress):
             raise InvalidRequestError("progress must be a function of the number of URLs handled")
@@ -184,7 +174,6 @@ class RecordingClient:
         source: str | None = None,
         durable: bool = False,
     ) -> Receipt:
-        """Record a list in OSS; see :meth:`Preloads.enqueue_oss`."""
         parse_list_count(count)
         call = _parse_call(site_id, plan, priority, expires_in, request_id, source, durable=durable)
         self._begin(call)
@@ -197,23 +186,8 @@ class RecordingClient:
         return self._accept(replace(call, oss_url=url, count=count), (f"{url} of {call.request_id}",))
 
     async def status(self, request_id: str) -> RequestStatus:
-        """Return what became of every URL of a request."""
         self._begin()
         return self._memory.request(parse_request_id(request_id)).status()
-
-    async def wait(
-        self,
-        request_id: str,
-        *,
-        timeout: float | None = None,
-        progress: Callable[[RequestStatus], object] | None = None,
-    ) -> RequestStatus:
-        """Wait until every URL of a request has ended, as :meth:`finish` says."""
-        return await wait_for_end(lambda: self.status(request_id), timeout=timeout, progress=progress)
-
-    def watch(self, request_id: str, *, interval_s: float = 1.0) -> AsyncIterator[RequestStatus]:
-        """Yield the status of a request, at once and whenever it has changed; the last one when it is done."""
-        return changes(lambda: self.status(request_id), interval_s=interval_s)
 
     async def requests(
         self,
@@ -223,7 +197,6 @@ class RecordingClient:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[RequestInfo]:
-        """Return requests, of a site or of all, the newest first."""
         self._begin()
         wanted = None if site_id is None else parse_site_id(site_id)
         found = [request.info(self._memory.actor) for request in reversed(self._memory.requests.values())]
@@ -237,7 +210,6 @@ class RecordingClient:
     async def request_urls(
         self, request_id: str, state: UrlState, *, limit: int = 1000, cursor: str | None = None
     ) -> Page[RequestUrl]:
-        """Return the URLs of a request that are pending, or that ended as refused, expired or unknown."""
         self._begin()
         request = self._memory.request(parse_request_id(request_id))
         if state not in URL_STATES:
@@ -268,7 +240,6 @@ class RecordingClient:
         return Explanation(site_id=number, request_id=request_id, url=url, state=state, reasons=(reason,))
 
     async def cancel(self, request_id: str) -> tuple[int, int]:
-        """Give up what a request still has pending; nothing is ever in flight."""
         self._begin()
         request = self._memory.request(parse_request_id(request_id))
         pending = request.pending()
@@ -277,12 +248,10 @@ class RecordingClient:
         return len(pending) * request.weight, 0
 
     async def sites(self) -> list[SiteStatus]:
-        """Return the totals and the state of every site, the first seen first."""
         self._begin()
         return [self._memory.site_status(number) for number in self._memory.site_ids()]
 
     async def site_id(self, name_or_id: str | int) -> int:
-        """Return the id of a site: a number as it is, a name by the constructor's ``sites``."""
         self._begin()
         for number, name in self._memory.names.items():
             if name == name_or_id:
@@ -292,7 +261,6 @@ class RecordingClient:
         return parse_site_id(name_or_id)
 
     async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
-        """Note that a site is paused."""
         self._begin()
         text = parse_text("reason", reason)
         number = self._memory.site(parse_site_id(site_id))
@@ -303,14 +271,12 @@ class RecordingClient:
         return changed
 
     async def resume(self, site_id: int | None) -> bool:
-        """Note that a site goes on."""
         self._begin()
         number = None if site_id is None else self._memory.site(parse_site_id(site_id))
         self._memory.note("resumed", site_id=number)
         return number is not None and self._memory.paused.pop(number, None) is not None
 
     async def failures(self, site_id: int | None = None, *, limit: int = 10_000) -> list[Failure]:
-        """Return the URLs that :meth:`finish` did not let be submitted, newest last, *limit* a site at most."""
         self._begin()
         parse_limit(limit)
         numbers = self._memory.site_ids() if site_id is None else [parse_site_id(site_id)]
@@ -319,7 +285,6 @@ class RecordingClient:
     async def failure_page(
         self, site_id: int, *, reason: str | None = None, limit: int = 1000, cursor: str | None = None
     ) -> Page[Failure]:
-        """Return the failures of a site, the newest first; with *reason* only those that failed for it."""
         self._begin()
         found = self._memory.failures_of(parse_site_id(site_id))
         shown = [failure for failure in reversed(found) if reason in (None, failure.reason)]
@@ -328,7 +293,6 @@ class RecordingClient:
     async def requeue(
         self, site_id: int, *, ids: Sequence[str] | None = None, limit: int = 10_000
     ) -> list[Receipt]:
-        """Enqueue the URLs of a site's failures anew, as one request, and forget the failures."""
         self._begin()
         parse_limit(limit)
         number = parse_site_id(site_id)
@@ -349,18 +313,7 @@ class RecordingClient:
             if operation in self._rates
         ]
 
-    async def set_limit(self, operation: str, rate: float) -> None:
-        """Note the rate of an operation."""
-        await self.change_limits([(operation, rate)])
-
-    async def reset_limits(self, operation: str | None = None) -> None:
-        """Forget the rate of an operation, or of all."""
-        await self.change_limits(
-            [(each, None) for each in (PACED_OPERATIONS if operation is None else (operation,))]
-        )
-
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
-        """Do what several ``set_limit`` and ``reset_limits`` do, all or nothing."""
         self._begin()
         parsed = [
             (parse_operation(operation), None if rate is None else parse_rate(rate))
@@ -377,7 +330,6 @@ class RecordingClient:
     async def audit(
         self, *, site_id: int | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[AuditEntry]:
-        """Return who did what, the newest first."""
         self._begin()
         shown = [entry for entry in reversed(self._memory.audit) if site_id in (None, entry.site_id)]
         return page_of(shown, parse_limit(limit, most=PAGE_MAX), cursor)
