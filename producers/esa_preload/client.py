@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -16,21 +15,17 @@ from esa_preload.actor import default_actor
 from esa_preload.arguments import (
     parse_entry_cursor,
     parse_entry_ids,
-    parse_expires_in,
     parse_limit,
     parse_list_count,
     parse_minutes,
     parse_number_cursor,
-    parse_operation,
     parse_patience,
-    parse_plan,
-    parse_priority,
-    parse_rate,
     parse_request_id,
     parse_state,
     parse_text,
     parse_url_state,
 )
+from esa_preload.calls import Call, parse_call, parse_changes, parse_list_url, parse_subject
 from esa_preload.chunks import Chunker, digest_urls
 from esa_preload.connection import SERVER_AWAY, away_hint, connect
 from esa_preload.errors import (
@@ -159,10 +154,16 @@ class PreloadClient(Preloads):
         durable: bool = False,
         progress: Progress | None = None,
     ) -> Receipt:
-        if progress is not None and not callable(progress):
-            raise InvalidRequestError("progress must be a function of the number of URLs handled")
-        header = self._header(site_id, plan, priority, expires_in, request_id, source)
-        return await self._enqueue(header, urls, durable=durable, progress=progress)
+        call = parse_call(
+            site_id,
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
+            progress=progress,
+        )
+        return await self._enqueue(header_of(call), urls, durable=durable, progress=progress)
 
     async def _enqueue(
         self,
@@ -197,20 +198,22 @@ class PreloadClient(Preloads):
         durable: bool = False,
     ) -> Receipt:
         weight = parse_list_count(count)
-        header = self._header(site_id, plan, priority, expires_in, request_id, source)
+        call = parse_call(
+            site_id,
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
+        )
+        header, receipt = header_of(call), call.nothing()
         header = replace(header, lane=f"{LIST_LANE}{header.request_id}:{header.lane}")
-        receipt = Receipt(request_id=header.request_id, site_id=header.site_id)
         with (
             enqueue_span(site_id=header.site_id, request_id=header.request_id) as span,
             telling(lambda: receipt),
         ):
             header = replace(header, trace=span.trace)
-            try:
-                url = normalise(oss_url, url_max_chars=await self._url_max_chars())
-            except UrlRejectedError as exc:
-                raise InvalidRequestError(f"oss_url: {exc.reason}") from None
-            if not url.startswith("https://"):
-                raise InvalidRequestError("oss_url must start with https://")
+            url = parse_list_url(oss_url, url_max_chars=await self._url_max_chars())
             digest = digest_urls([url, str(weight)])
             accepted = await self._ledger.accept(
                 header, [url], number=0, digest=digest, total=1, weight=weight, durable=durable
@@ -226,15 +229,14 @@ class PreloadClient(Preloads):
     async def explain(
         self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
     ) -> Explanation:
-        if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
-            raise InvalidRequestError("explain a request, a site, or a URL of a site")
-        if request_id is not None:
-            return explain(await self._ledger.explain(parse_request_id(request_id)))
+        subject = parse_subject(request_id, site_id, url)
+        if isinstance(subject, str):
+            return explain(await self._ledger.explain(subject))
         try:
             url = None if url is None else normalise(url)
         except UrlRejectedError as exc:
             raise InvalidRequestError(f"{url!r} is never accepted: {exc}") from exc
-        return explain(await self._ledger.explain(site_id=parse_site_id(site_id), url=url), url=url)
+        return explain(await self._ledger.explain(site_id=subject, url=url), url=url)
 
     async def sites(self) -> list[SiteStatus]:
         return await self._ledger.site_statuses()
@@ -304,12 +306,7 @@ class PreloadClient(Preloads):
         return await self._ledger.limits()
 
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
-        await self._ledger.set_rates(
-            [
-                (parse_operation(operation), None if rate is None else parse_rate(rate))
-                for operation, rate in changes
-            ]
-        )
+        await self._ledger.set_rates(parse_changes(changes))
 
     async def resume(self, site_id: int | None) -> bool:
         number = None if site_id is None else parse_site_id(site_id)
@@ -345,32 +342,25 @@ class PreloadClient(Preloads):
                 continue
             # Named after what it takes up, so that a repeat is the same request. Sites number their failures alike.
             digest = digest_urls([str(site_id), *(entry_id for some in failed.values() for entry_id in some)])
-            header = self._header(site_id, plan, "normal", None, f"requeue-{digest}", "requeue")
-            receipts.append(await self._enqueue(replace(header, action="requeued"), failed, forget=failed))
+            call = parse_call(site_id, plan=plan, request_id=f"requeue-{digest}", source="requeue")
+            header = replace(header_of(call), action="requeued")
+            receipts.append(await self._enqueue(header, failed, forget=failed))
         return receipts
-
-    def _header(
-        self,
-        site_id: int,
-        plan: Plan | None,
-        priority: Priority,
-        expires_in: float | timedelta | None,
-        request_id: str | None,
-        source: str | None,
-    ) -> Header:
-        band = PRIORITIES.index(parse_priority(priority))
-        plan = parse_plan(plan)
-        return Header(
-            request_id=parse_request_id(request_id) if request_id is not None else uuid.uuid4().hex,
-            site_id=parse_site_id(site_id),
-            plan=plan.lane_key(datetime.fromtimestamp(0, UTC)),
-            lane=plan.lane_key(datetime.now(UTC)),
-            band=band,
-            expires_in_ms=parse_expires_in(expires_in),
-            source=parse_text("source", source),
-        )
 
     async def _url_max_chars(self) -> int:
         if not self._longest_url:
             self._longest_url.append(await self._ledger.url_max_chars() or URL_MAX_CHARS)
         return self._longest_url[0]
+
+
+def header_of(call: Call) -> Header:
+    """Return what each chunk of an enqueue that begins now says of it."""
+    return Header(
+        request_id=call.request_id,
+        site_id=call.site_id,
+        plan=call.plan.lane_key(datetime.fromtimestamp(0, UTC)),
+        lane=call.plan.lane_key(datetime.now(UTC)),
+        band=PRIORITIES.index(call.priority),
+        expires_in_ms=call.expires_in_ms,
+        source=call.source,
+    )

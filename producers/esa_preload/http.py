@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
 from esa_preload.arguments import (
-    parse_expires_in,
     parse_limit,
     parse_list_count,
-    parse_operation,
     parse_patience,
-    parse_plan,
-    parse_priority,
-    parse_rate,
     parse_request_id,
     parse_text,
 )
+from esa_preload.calls import Call, parse_call, parse_changes, parse_subject
 from esa_preload.channel import Channel, NothingAcceptedError
 from esa_preload.documents import read_field, read_items, read_page, read_value
 from esa_preload.environment import read_secret
@@ -55,6 +50,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from esa_preload.channel import About
     from esa_preload.interface import Progress, Urls
     from esa_preload.model import RequestState, UrlState
 
@@ -122,19 +118,24 @@ class PreloadClient(Preloads):
         durable: bool = False,
         progress: Progress | None = None,
     ) -> Receipt:
-        if progress is not None and not callable(progress):
-            raise InvalidRequestError("progress must be a function of the number of URLs handled")
-        call = _parse_call(site_id, plan, priority, expires_in, source, durable=durable)
-        key = uuid.uuid4().hex if request_id is None else parse_request_id(request_id)
+        call = parse_call(
+            site_id,
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
+            progress=progress,
+        )
         lines = Lines(urls, progress)
+        params = _present(**_document(call), **_shape(call.plan), durable=durable or None)
         try:
-            return await self._enqueue(key, call, params=_flat(call), lines=lines)
+            return await self._enqueue(call, params=params, lines=lines)
         except InvalidRequestError as exc:
             # Raised by *urls* itself: the service never saw their end.
             if not lines.is_broken or not lines.sent_bytes:
                 raise
-            nothing = Receipt(request_id=key, site_id=parse_site_id(site_id))
-            raise IncompleteError(str(exc), receipt=nothing, hint=exc.hint) from exc
+            raise IncompleteError(str(exc), receipt=call.nothing(), hint=exc.hint) from exc
 
     async def enqueue_oss(
         self,
@@ -149,23 +150,33 @@ class PreloadClient(Preloads):
         source: str | None = None,
         durable: bool = False,
     ) -> Receipt:
-        call = _parse_call(site_id, plan, priority, expires_in, source, durable=durable)
-        key = uuid.uuid4().hex if request_id is None else parse_request_id(request_id)
-        number = parse_list_count(count)
-        document = {**call, "oss_url": oss_url, **({"count": number} if number else {})}
-        return await self._enqueue(key, call, document=document)
+        call = parse_call(
+            site_id,
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
+        )
+        document = _some(
+            **_document(call),
+            plan=_shape(call.plan) or None,
+            durable=durable or None,
+            oss_url=oss_url,
+            count=parse_list_count(count) or None,
+        )
+        return await self._enqueue(call, document=document)
 
-    async def _enqueue(self, key: str, call: dict[str, Any], **body: Any) -> Receipt:
-        nothing = Receipt(request_id=key, site_id=call["site_id"])
-        headers = {"Idempotency-Key": key, **current_trace()}
+    async def _enqueue(self, call: Call, **body: Any) -> Receipt:
+        headers = {"Idempotency-Key": call.request_id, **current_trace()}
         try:
             answer = await self._channel.ask("POST", "/v1/preloads", about="site", headers=headers, **body)
         except NothingAcceptedError as exc:
             return exc.receipt
         except (QueueFullError, QueueUnavailableError, NotDurableError) as exc:
-            exc.receipt = exc.receipt or nothing
+            exc.receipt = exc.receipt or call.nothing()
             if isinstance(exc, QueueUnavailableError):
-                exc.request_id = key
+                exc.request_id = call.request_id
                 exc.hint = f"{exc.hint}; then repeat the call with the same request_id"
             raise
         return read_value(Receipt, answer)
@@ -202,16 +213,10 @@ class PreloadClient(Preloads):
     async def explain(
         self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
     ) -> Explanation:
-        if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
-            raise InvalidRequestError("explain a request, a site, or a URL of a site")
-        params = _present(
-            request_id=None if request_id is None else parse_request_id(request_id),
-            site_id=None if site_id is None else parse_site_id(site_id),
-            url=url,
-        )
-        answer = await self._channel.ask(
-            "GET", "/v1/explain", about="site" if request_id is None else "request", params=params
-        )
+        subject = parse_subject(request_id, site_id, url)
+        about: About = "request" if isinstance(subject, str) else "site"
+        params = _present(**{f"{about}_id": subject}, url=url)
+        answer = await self._channel.ask("GET", "/v1/explain", about=about, params=params)
         return read_value(Explanation, answer)
 
     async def cancel(self, request_id: str) -> tuple[int, int]:
@@ -284,10 +289,7 @@ class PreloadClient(Preloads):
         return read_items(OperationLimit, await self._channel.ask("GET", "/v1/limits"))
 
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
-        document = [
-            {"operation": parse_operation(operation), "rate": None if rate is None else parse_rate(rate)}
-            for operation, rate in changes
-        ]
+        document = [{"operation": operation, "rate": rate} for operation, rate in parse_changes(changes)]
         if document:
             await self._channel.ask("PATCH", "/v1/limits", document={"changes": document})
 
@@ -306,39 +308,23 @@ class PreloadClient(Preloads):
         return read_items(TrafficPoint, await self._channel.ask("GET", "/v1/traffic", params=params))
 
 
-def _parse_call(
-    site_id: int,
-    plan: Plan | None,
-    priority: Priority,
-    expires_in: float | timedelta | None,
-    source: str | None,
-    *,
-    durable: bool,
-) -> dict[str, Any]:
-    """Return the arguments of an enqueue, beside its URLs, as a document."""
-    parsed = parse_plan(plan)
-    expires_in_ms = parse_expires_in(expires_in)
-    shape = {
-        "start": _moment(parsed.start),
-        "end": _moment(parsed.end),
-        "interval_s": parsed.interval_s,
-        "slice_len": parsed.slice_len,
-    }
+def _document(call: Call) -> dict[str, Any]:
+    """Return what a query and a document say alike of an enqueue."""
     return {
-        "site_id": parse_site_id(site_id),
-        "priority": parse_priority(priority),
-        **_some(
-            expires_in=expires_in_ms / 1000 or None,
-            source=parse_text("source", source) or None,
-            durable=durable or None,
-            plan=_some(**shape) or None,
-        ),
+        "site_id": call.site_id,
+        "priority": call.priority,
+        "expires_in": call.expires_in_ms / 1000 or None,
+        "source": call.source or None,
     }
 
 
-def _flat(call: dict[str, Any]) -> dict[str, str]:
-    """Return the arguments of an enqueue as parameters of a query."""
-    return _present(**{**call, **call.get("plan", {}), "plan": None})
+def _shape(plan: Plan) -> dict[str, Any]:
+    return _some(
+        start=_moment(plan.start),
+        end=_moment(plan.end),
+        interval_s=plan.interval_s,
+        slice_len=plan.slice_len,
+    )
 
 
 def _some(**values: Any) -> dict[str, Any]:

@@ -11,19 +11,14 @@ from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
-from uuid import uuid4
 
 from esa_preload.arguments import (
-    parse_expires_in,
     parse_limit,
     parse_list_count,
-    parse_operation,
-    parse_plan,
-    parse_priority,
-    parse_rate,
     parse_request_id,
     parse_text,
 )
+from esa_preload.calls import Call, parse_call, parse_changes, parse_list_url, parse_subject
 from esa_preload.chunks import Chunker, read_chunks
 from esa_preload.errors import (
     IncompleteError,
@@ -46,7 +41,7 @@ from esa_preload.model import (
     TrafficPoint,
     parse_site_id,
 )
-from esa_preload.urls import UrlRejectedError, normalise
+from esa_preload.urls import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -144,9 +139,16 @@ class RecordingClient(Preloads):
         durable: bool = False,
         progress: Progress | None = None,
     ) -> Receipt:
-        call = _parse_call(site_id, plan, priority, expires_in, request_id, source, durable=durable)
-        if progress is not None and not callable(progress):
-            raise InvalidRequestError("progress must be a function of the number of URLs handled")
+        parsed = parse_call(
+            site_id,
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
+            progress=progress,
+        )
+        call = _enqueued(parsed, durable=durable)
         self._begin(call)
         chunker = Chunker()
         normal = await _read(chunker, urls, progress, call)
@@ -175,14 +177,17 @@ class RecordingClient(Preloads):
         durable: bool = False,
     ) -> Receipt:
         parse_list_count(count)
-        call = _parse_call(site_id, plan, priority, expires_in, request_id, source, durable=durable)
+        parsed = parse_call(
+            site_id,
+            plan=plan,
+            priority=priority,
+            expires_in=expires_in,
+            request_id=request_id,
+            source=source,
+        )
+        call = _enqueued(parsed, durable=durable)
         self._begin(call)
-        try:
-            url = normalise(oss_url)
-        except UrlRejectedError as exc:
-            raise InvalidRequestError(f"oss_url: {exc.reason}") from None
-        if not url.startswith("https://"):
-            raise InvalidRequestError("oss_url must start with https://")
+        url = parse_list_url(oss_url)
         return self._accept(replace(call, oss_url=url, count=count), (f"{url} of {call.request_id}",))
 
     async def status(self, request_id: str) -> RequestStatus:
@@ -229,13 +234,12 @@ class RecordingClient(Preloads):
     ) -> Explanation:
         """Tell that nobody submits what is pending, or that it has ended."""
         self._begin()
-        if (request_id is None) == (site_id is None) or (url is not None and site_id is None):
-            raise InvalidRequestError("explain a request, a site, or a URL of a site")
-        if request_id is not None:
-            request = self._memory.request(parse_request_id(request_id))
+        subject = parse_subject(request_id, site_id, url)
+        if isinstance(subject, str):
+            request = self._memory.request(subject)
             number, ends = request.call.site_id, list(request.ends.values())
         else:
-            number, ends = self._ends(parse_site_id(site_id), url)
+            number, ends = self._ends(subject, url)
         state, reason = _explained(ends)
         return Explanation(site_id=number, request_id=request_id, url=url, state=state, reasons=(reason,))
 
@@ -315,11 +319,7 @@ class RecordingClient(Preloads):
 
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:
         self._begin()
-        parsed = [
-            (parse_operation(operation), None if rate is None else parse_rate(rate))
-            for operation, rate in changes
-        ]
-        for operation, rate in parsed:
+        for operation, rate in parse_changes(changes):
             if rate is None:
                 self._rates.pop(operation, None)
                 self._memory.note("limit_reset", detail=operation)
@@ -385,24 +385,14 @@ async def _read(chunker: Chunker, urls: Urls, progress: Progress | None, call: E
     return normal
 
 
-def _parse_call(
-    site_id: int,
-    plan: Plan | None,
-    priority: Priority,
-    expires_in: float | timedelta | None,
-    request_id: str | None,
-    source: str | None,
-    *,
-    durable: bool,
-) -> Enqueued:
-    expires_in_ms = parse_expires_in(expires_in)
+def _enqueued(call: Call, *, durable: bool) -> Enqueued:
     return Enqueued(
-        request_id=uuid4().hex if request_id is None else parse_request_id(request_id),
-        site_id=parse_site_id(site_id),
-        plan=parse_plan(plan),
-        priority=parse_priority(priority),
-        expires_in=timedelta(milliseconds=expires_in_ms) if expires_in_ms else None,
-        source=parse_text("source", source),
+        request_id=call.request_id,
+        site_id=call.site_id,
+        plan=call.plan,
+        priority=call.priority,
+        expires_in=timedelta(milliseconds=call.expires_in_ms) if call.expires_in_ms else None,
+        source=call.source,
         durable=durable,
     )
 

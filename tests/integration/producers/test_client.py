@@ -21,6 +21,8 @@ from esa_preload import (
     UnknownRequestError,
     WaitTimeoutError,
 )
+from esa_preload.calls import parse_call
+from esa_preload.client import header_of
 from esa_preload.scripts import command
 from esa_preload_worker.claims import Batch, Exemption
 from esa_preload_worker.embedded import ValkeyProcess
@@ -194,7 +196,7 @@ async def test_cancel_ends_what_is_pending_and_tells_what_flies(
 async def _cancelled_midway(client: PreloadClient) -> str:
     """Return the id of a request that was cancelled before its second chunk."""
     ledger = cast("Any", client)._ledger
-    header = cast("Any", client)._header(SITE, None, "normal", None, "half", None)
+    header = header_of(parse_call(SITE, request_id="half"))
     await ledger.accept(replace(header), ["https://a.example/"], number=5, digest="x")
     await client.cancel("half")
     return "half"
