@@ -153,7 +153,7 @@ async def _site_of(context: Context, principal: Principal, arguments: EnqueueQue
         raise ProblemError("invalid", "give site_id, or site", errors=[])
     if arguments.site_id is not None:
         return own_site(principal, arguments.site_id)
-    return own_site(principal, await context.client.site_id(arguments.site or ""))
+    return await find_own_site(context, principal, arguments.site or "")
 
 
 def own_site(principal: Principal, site_id: int) -> int:
@@ -168,6 +168,27 @@ def own_site(principal: Principal, site_id: int) -> int:
             f"site {site_id} is not one of this token's", hint="`GET /v1/sites` lists them"
         )
     return site_id
+
+
+async def find_own_site(context: Context, principal: Principal, name_or_id: str) -> int:
+    """
+    Return the id of a site if it is one of the token's.
+
+    Raises:
+        UnknownSiteError: it is not. A token of some sites is not told what others are named, or whether there is such a site.
+    """
+    try:
+        found = await context.client.site_id(name_or_id)
+    except UnknownSiteError:
+        if principal.sites is None:
+            raise
+        found = None
+    if found is None or not principal.sees(found):
+        raise UnknownSiteError(
+            f"{name_or_id} is none of this token's sites",
+            hint="a new site is known by its name within a minute, and by its id at once",
+        )
+    return found
 
 
 @router.get("", responses=problems("not-found"))

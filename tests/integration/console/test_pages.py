@@ -9,10 +9,23 @@ import pytest
 
 from esa_preload.api.console import forms, rendering
 from esa_preload.client import PreloadClient
-from integration.console.visitor import OTHER_SITE, PAGES, SITE, Served, actions_of, served, text_of
+from esa_preload.keys import Keys
+from esa_preload_worker.ledger import WorkerLedger
+from integration.console.visitor import (
+    NAMESPACE,
+    OTHER_SITE,
+    PAGES,
+    SITE,
+    Served,
+    actions_of,
+    served,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from redis.asyncio import Redis
 
 PAUSE, RESUME = f"/sites/{SITE}/pause", f"/sites/{SITE}/resume"
 REQUEUE = f"/sites/{SITE}/requeue"
@@ -83,6 +96,23 @@ async def test_a_token_of_some_sites_finds_nothing_of_others(
     for path in (PAUSE, RESUME, REQUEUE, CANCEL):
         assert (await visitor.post(path, page, **CHANGES[path])).status_code == 404
     assert {site.state for site in await preloads.sites()} == {"active", "paused"}
+
+
+async def test_a_token_of_some_sites_learns_no_names_of_others(
+    console: Served, preloads: PreloadClient, redis: Redis
+) -> None:
+    """A name that is another's is answered as one that is nobody's."""
+    del preloads
+    await WorkerLedger(redis, Keys(NAMESPACE)).keep_site_names({"www.example.com": SITE})
+    visitor = await console.signed_in("elsewhere")
+    for path in ("/requests?site=", "/failures?site=", "/audit?site=", "/explain?site="):
+        theirs, none = [
+            (await visitor.get(path + name)).text.replace(name, "X")
+            for name in ("www.example.com", "www.example.con")
+        ]
+        assert _numberless(theirs) == _numberless(none)
+        assert "www.example" not in none
+        assert str(SITE) not in theirs
 
 
 def _numberless(text: str) -> str:

@@ -17,7 +17,7 @@ from esa_preload.api.console.attempts import Attempts
 from esa_preload.api.console.rendering import HEADERS, make_templates
 from esa_preload.api.console.sessions import LIFETIME_S, Session, Sessions
 from esa_preload.api.console.traffic import Rates
-from esa_preload.api.routes_preloads import own_request
+from esa_preload.api.routes_preloads import find_own_site, own_request
 from esa_preload.errors import EsaPreloadError, UnknownSiteError
 
 if TYPE_CHECKING:
@@ -170,8 +170,8 @@ class Visit:
         return site_id
 
     async def site_of(self, name_or_id: str) -> int | None:
-        """Return the site that somebody wrote into a field, ``None`` for an empty one; raises as :meth:`own`."""
-        return self.own(await self.preloads.site_id(name_or_id)) if name_or_id else None
+        """Return the site that somebody wrote into a field, ``None`` for an empty one; raises as :func:`find_own_site`."""
+        return await find_own_site(self.console.context, self._known, name_or_id) if name_or_id else None
 
     async def status_of(self, request_id: str) -> RequestStatus:
         """
