@@ -22,7 +22,6 @@ from esa_preload.errors import (
     NotDurableError,
     QueueFullError,
     QueueUnavailableError,
-    UnknownSiteError,
 )
 from esa_preload.explanation import Explanation
 from esa_preload.interface import Preloads
@@ -42,6 +41,7 @@ from esa_preload.model import (
     parse_site_id,
 )
 from esa_preload.ndjson import Lines
+from esa_preload.site_names import parse_site_name
 from esa_preload.tracing import current_trace
 
 if TYPE_CHECKING:
@@ -228,15 +228,11 @@ class PreloadClient(Preloads):
         return read_items(SiteStatus, await self._channel.ask("GET", "/v1/sites", about="site"))
 
     async def site_id(self, name_or_id: str | int) -> int:
-        try:
+        if not isinstance(name_or_id, str) or name_or_id.isdecimal():
             return parse_site_id(name_or_id)
-        except InvalidRequestError:
-            if not isinstance(name_or_id, str) or name_or_id.isdigit():
-                raise
-        for site in await self.sites():
-            if site.name == name_or_id.lower().rstrip("."):
-                return site.site_id
-        raise UnknownSiteError(f"no site of this token is named {name_or_id}", hint="see `esa-preload sites`")
+        params = {"name": parse_site_name(name_or_id)}
+        answer = await self._channel.ask("GET", "/v1/site-id", about="site", params=params)
+        return parse_site_id(read_field("site_id", answer))
 
     async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
         path = f"/v1/sites/{parse_site_id(site_id)}/pause"

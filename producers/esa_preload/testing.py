@@ -41,6 +41,7 @@ from esa_preload.model import (
     TrafficPoint,
     parse_site_id,
 )
+from esa_preload.site_names import normal_name, parse_site_name
 from esa_preload.urls import normalise
 
 if TYPE_CHECKING:
@@ -257,12 +258,13 @@ class RecordingClient(Preloads):
 
     async def site_id(self, name_or_id: str | int) -> int:
         self._begin()
+        if not isinstance(name_or_id, str) or name_or_id.isdecimal():
+            return parse_site_id(name_or_id)
+        wanted = parse_site_name(name_or_id)
         for number, name in self._memory.names.items():
-            if name == name_or_id:
+            if normal_name(name) == wanted:
                 return number
-        if isinstance(name_or_id, str) and not name_or_id.isdigit():
-            raise UnknownSiteError(f"no site is named {name_or_id}", hint="give `sites` to RecordingClient")
-        return parse_site_id(name_or_id)
+        raise UnknownSiteError(f"no site is named {wanted}", hint="give `sites` to RecordingClient")
 
     async def pause(self, site_id: int, *, reason: str | None = None) -> bool:
         self._begin()

@@ -11,7 +11,7 @@ from esa_preload.api.bodies import read_document
 from esa_preload.api.context import Api
 from esa_preload.api.openapi import BODY, json_body, problems
 from esa_preload.api.problems import ProblemError
-from esa_preload.api.routes_preloads import Cursor, own_request, own_site
+from esa_preload.api.routes_preloads import Cursor, find_own_site, own_request, own_site
 from esa_preload.api.schemas import (
     REQUEST_ID,
     Explanation,
@@ -23,9 +23,11 @@ from esa_preload.api.schemas import (
     RequeueInput,
     Site,
     SiteId,
+    SiteName,
     Sites,
     Switched,
 )
+from esa_preload.site_names import NAME_MAX_CHARS
 
 router = APIRouter(prefix="/v1", tags=["sites"])
 
@@ -37,6 +39,14 @@ async def list_sites(context: Api, principal: Anybody) -> Sites:
     """List the sites of the token, their state and totals."""
     found = await context.client.sites()
     return Sites(items=[Site.model_validate(site) for site in found if principal.sees(site.site_id)])
+
+
+@router.get("/site-id", responses=problems("not-found"))
+async def find_site(
+    context: Api, principal: Anybody, name: Annotated[str, Query(min_length=1, max_length=NAME_MAX_CHARS)]
+) -> SiteName:
+    """Tell the id of a site by its name, as the workers have read it from ESA: also before the site had a URL."""
+    return SiteName(site_id=await find_own_site(context, principal, name), name=name)
 
 
 @router.post(

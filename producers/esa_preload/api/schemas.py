@@ -10,6 +10,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from esa_preload.errors import InvalidRequestError
 from esa_preload.model import INT32_MAX, SITE_ID_MAX, Plan, Priority, parse_site_id
+from esa_preload.site_names import NAME_MAX_CHARS
 
 REQUEST_ID = r"^[A-Za-z0-9._:~-]{1,128}$"
 CURSOR = r"^[A-Za-z0-9._~:-]{1,256}$"
@@ -94,7 +95,7 @@ class EnqueueQuery(Input):
 
     site_id: SiteId | None = None
     site: str | None = Field(
-        None, min_length=1, max_length=253, description="The site's name, instead of its id."
+        None, min_length=1, max_length=NAME_MAX_CHARS, description="The site's name, instead of its id."
     )
     priority: Priority = "normal"
     expires_in: float | None = Field(
@@ -117,7 +118,7 @@ class EnqueueInput(Input):
 
     site_id: SiteId | None = None
     site: str | None = Field(
-        None, min_length=1, max_length=253, description="The site's name, instead of its id."
+        None, min_length=1, max_length=NAME_MAX_CHARS, description="The site's name, instead of its id."
     )
     urls: list[str] | None = Field(None, min_length=1)
     oss_url: str | None = Field(
@@ -241,6 +242,13 @@ class Site(Document):
     waiting_until: datetime | None
     jobs: int = Field(description="Jobs of ours that ESA holds.")
     job_cap: int | None = Field(description="As many as it allows us, once that is known.")
+
+
+class SiteName(Document):
+    """Which site is meant by a name."""
+
+    site_id: int
+    name: str
 
 
 class Sites(Document):

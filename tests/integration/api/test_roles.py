@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from conftest import NAMESPACE
 from esa_preload.api.app import create_app
 from esa_preload.api.token_file import revoke_token
+from esa_preload.keys import Keys
+from esa_preload_worker.ledger import WorkerLedger
 from integration.api.conftest import OTHER_SITE, SITE, problem
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from redis.asyncio import Redis
 
     from integration.api.conftest import Served
 
@@ -112,6 +117,27 @@ async def test_a_foreign_request_reads_as_an_unknown_one(served: Served) -> None
         for name in ("there", "gone")
     ]
     assert texts[0] == texts[1]
+
+
+async def test_a_foreign_site_s_name_reads_as_an_unknown_one(served: Served, redis: Redis) -> None:
+    """A token of some sites is told neither the id behind another's name nor what others are named; its own are found."""
+    await WorkerLedger(redis, Keys(NAMESPACE)).keep_site_names({"www.example.com": SITE})
+    path = "/v1/site-id?name="
+    for name in ("admin", "viewer"):
+        reply = await served.http[name].get(f"{path}WWW.example.com")
+        assert reply.json() == {"site_id": SITE, "name": "WWW.example.com"}
+    texts: list[str] = []
+    for name in ("www.example.com", "www.example.con"):
+        for stranger in (
+            ("GET", f"{path}{name}", None),
+            ("POST", f"/v1/preloads?site={name}", b"https://a.example/"),
+        ):
+            reply = await ask(served.http["stranger"], *stranger)
+            problem(reply, 404, "not-found")
+            texts.append(reply.text.replace(name, "X"))
+    assert len(set(texts)) == 1
+    assert str(SITE) not in texts[0]
+    problem(await served.http["viewer"].get(f"{path}a%20b"), 422, "invalid")
 
 
 async def test_what_is_done_is_written_down(served: Served) -> None:

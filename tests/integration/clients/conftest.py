@@ -11,6 +11,7 @@ from conftest import NAMESPACE
 from esa_preload.sync import HttpPreloadClient, PreloadClient, SyncPreloads
 from esa_preload.testing import RecordingClient
 from integration.clients.stages import (
+    NAMES,
     LedgerWorkers,
     RecordedEnds,
     in_memory,
@@ -48,6 +49,6 @@ async def stage(request: pytest.FixtureRequest, redis: Redis, redis_url: str) ->
                 base_url = await stack.enter_async_context(served(redis_url))
                 made = without_await(HttpPreloadClient(base_url), LedgerWorkers(redis))
             case _:
-                recording = RecordingClient()
+                recording = RecordingClient(sites=NAMES)
                 made = without_await(SyncPreloads(lambda: recording), RecordedEnds(recording))
         yield await stack.enter_async_context(made)

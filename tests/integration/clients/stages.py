@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 SITE = 190007158391808
 
+NAMES = {"shop.example.com": 7}
+"""Sites of the account, which no URL was enqueued for."""
+
 REASON, CODE = "invalid_domain", "InvalidDomain"
 """How a refused URL ends."""
 
@@ -40,6 +43,10 @@ class Workers(Protocol):
 
     async def end_all(self, how: Literal["submitted", "refused"] = "submitted") -> None:
         """Let everything that is pending end."""
+        ...
+
+    async def list_sites(self) -> None:
+        """See to it that ``NAMES`` are known."""
         ...
 
 
@@ -68,6 +75,10 @@ class LedgerWorkers:
         while isinstance(taken := await self._take(), Batch):
             await self._ledger.settle(taken, settlement, children=(), roll=0.5)
 
+    async def list_sites(self) -> None:
+        """Keep the names."""
+        await self._ledger.keep_site_names(NAMES)
+
     async def _take(self) -> object:
         assert self._ledger.now_ms is not None
         self._ledger.now_ms += 10_000
@@ -86,6 +97,9 @@ class RecordedEnds:
         for call in self.client.enqueued:
             reason, code = ("", "") if how == "submitted" else (REASON, CODE)
             self.client.finish(call.request_id, how=how, reason=reason, code=code)
+
+    async def list_sites(self) -> None:
+        """Do nothing: the client was given them."""
 
 
 class Awaited:
@@ -124,7 +138,7 @@ async def over_http(redis: Redis, url: str) -> AsyncGenerator[Stage]:
 @asynccontextmanager
 async def in_memory() -> AsyncGenerator[Stage]:
     """The client for tests."""
-    async with RecordingClient() as client:
+    async with RecordingClient(sites=NAMES) as client:
         yield Stage(client, RecordedEnds(client))
 
 

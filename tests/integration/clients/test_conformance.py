@@ -19,7 +19,7 @@ from esa_preload import (
     UnknownSiteError,
     WaitTimeoutError,
 )
-from integration.clients.stages import CODE, REASON, SITE, Stage
+from integration.clients.stages import CODE, NAMES, REASON, SITE, Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -295,6 +295,20 @@ async def test_a_site_is_paused_and_goes_on(stage: Stage) -> None:
     assert [each.state for each in await stage.client.sites()] == ["active"]
     assert await stage.client.site_id(str(SITE)) == await stage.client.site_id(SITE) == SITE
     await stage.workers.end_all()
+
+
+@pytest.mark.parametrize("said", ["shop.example.com", "Shop.Example.com.", " shop.example.com "])
+async def test_a_site_is_found_by_its_name(stage: Stage, said: str) -> None:
+    """By the list that the workers keep, however it is written, before the site had a URL."""
+    await stage.workers.list_sites()
+    assert await stage.client.site_id(said) == NAMES["shop.example.com"]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "0", "", "a b", "a\x1b[1m", True])
+async def test_what_is_neither_id_nor_name_of_a_site_is_refused(client: Preloads, wrong: Any) -> None:
+    """The same for every client."""
+    with pytest.raises(InvalidRequestError):
+        await client.site_id(wrong)
 
 
 async def test_requests_are_listed_newest_first_in_pages(stage: Stage) -> None:
