@@ -25,6 +25,8 @@ from esa_preload.model import (
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
 _ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
+_UINT64_MAX = 2**64 - 1
+"""Of each part of an entry's id, and of a cursor: Redis takes more for an error of its own, as it does an entry before 0-0."""
 _TEXT_MAX_CHARS = 128
 _EXPIRES_MAX_S = 366 * 86_400.0
 MINUTES_MOST = 120
@@ -98,9 +100,11 @@ def parse_limit(value: object, *, most: float = math.inf) -> int:
 
 def parse_entry_id(name: str, value: object) -> str:
     """Return the id of an entry of a list, which is also the cursor of what follows it."""
-    if not isinstance(value, str) or not _ENTRY_ID.fullmatch(value):
-        raise InvalidRequestError(f"{name} must be as a page gave it, not {value!r}")
-    return value
+    if isinstance(value, str) and _ENTRY_ID.fullmatch(value):
+        parts = [int(part) for part in value.split("-")]
+        if max(parts) <= _UINT64_MAX and any(parts):
+            return value
+    raise InvalidRequestError(f"{name} must be as a page gave it, not {value!r}")
 
 
 def parse_minutes(value: object) -> int:
@@ -129,9 +133,9 @@ def parse_url_state(value: object) -> UrlState:
 
 def parse_number_cursor(value: object) -> str | None:
     """Return the cursor of a list that goes by numbers; ``None`` at its begin."""
-    if value is not None and (not isinstance(value, str) or not _NUMBER.fullmatch(value)):
-        raise InvalidRequestError(f"cursor must be as a page gave it, not {value!r}")
-    return value
+    if value is None or (isinstance(value, str) and _NUMBER.fullmatch(value) and int(value) <= _UINT64_MAX):
+        return value
+    raise InvalidRequestError(f"cursor must be as a page gave it, not {value!r}")
 
 
 def parse_entry_cursor(value: object) -> str | None:

@@ -224,7 +224,12 @@ async def test_what_others_wrote_is_shown_as_plain_text(client: PreloadClient, l
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"cursor": "5"}, {"cursor": "(1-1"}, {"cursor": 5}, {"limit": 0}, {"limit": 10_001}]
+    "wrong",
+    [
+        *({"cursor": each} for each in ("5", "(1-1", 5, "0-0", f"1-{2**64}")),
+        {"limit": 0},
+        {"limit": 10_001},
+    ],
 )
 async def test_a_page_is_asked_for_as_it_can_be(client: PreloadClient, wrong: dict[str, Any]) -> None:
     """A cursor of nobody's, and a limit out of bounds, are refused by name."""

@@ -224,7 +224,12 @@ async def test_a_requeue_that_breaks_off_sends_nothing_twice(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"limit": 0}, {"limit": 10_001}, {"cursor": "x"}, {"cursor": "1-"}, {"cursor": ""}]
+    "wrong",
+    [
+        {"limit": 0},
+        {"limit": 10_001},
+        *({"cursor": text} for text in ("x", "1-", "", str(2**64), f"1-{2**64}", f"{2**64}-1", "0-0")),
+    ],
 )
 async def test_arguments_that_are_none(client: PreloadClient, wrong: dict[str, Any]) -> None:
     """A limit out of bounds and a cursor that no page gave are refused by every list."""
