@@ -15,6 +15,7 @@ from esa_preload.documents import not_ours, read_value
 from esa_preload.errors import (
     AccessDeniedError,
     EsaPreloadError,
+    IncompleteError,
     InvalidRequestError,
     NotDurableError,
     QueueFullError,
@@ -161,6 +162,8 @@ def error_of(response: httpx.Response, about: About) -> EsaPreloadError:
             return RequestConflictError(message, hint=hint)
         case 422 if receipt is not None:
             return NothingAcceptedError(message, receipt=receipt)
+        case 400 | 408 | 413 if receipt is not None:
+            return IncompleteError(message, receipt=receipt, hint=hint)
         case 400 | 408 | 413 | 415 | 422:
             return InvalidRequestError(message, hint=hint)
         case 429:

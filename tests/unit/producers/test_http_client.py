@@ -12,6 +12,7 @@ import pytest
 from esa_preload import (
     AccessDeniedError,
     EsaPreloadError,
+    IncompleteError,
     InvalidRequestError,
     NotDurableError,
     Plan,
@@ -192,6 +193,15 @@ async def test_problems_are_the_errors_of_every_client(
         with pytest.raises(error, match="what is wrong") as caught:
             await client.enqueue(SITE, URLS)
     assert caught.value.hint.startswith("what to do")
+
+
+@pytest.mark.parametrize("status", [400, 408, 413])
+async def test_a_body_that_was_not_read_to_its_end_may_have_been_taken_in_part(status: int) -> None:
+    """As of a list that breaks off by itself: the receipt of the problem tells how far."""
+    async with Service(problem(status, receipt=RECEIPT)).client() as client:
+        with pytest.raises(IncompleteError, match="what is wrong") as caught:
+            await client.enqueue(SITE, URLS)
+    assert (caught.value.receipt.accepted, caught.value.hint) == (2, "what to do")
 
 
 async def test_what_is_not_there_is_what_was_asked_for() -> None:
