@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.alert_cases import on_all, waits
 from deploy.command_lines import parse
 from deploy.manifests import (
     KUBERNETES,
@@ -26,6 +28,7 @@ from deploy.manifests import (
     reached_by,
     the,
 )
+from deploy.programs import PROMTOOL, program
 from deploy.setting_names import DEFAULTS, is_known
 from esa_preload_worker.metrics import Metrics
 
@@ -273,6 +276,29 @@ def test_what_scales_asks_for_metrics_that_exist_and_is_the_only_one_to_say_how_
     (patch,) = component["patches"]
     assert yaml.safe_load(patch["patch"]) == [{"op": "remove", "path": "/spec/replicas"}]
     assert scaled.spec["minReplicaCount"] == deployment("worker").spec["replicas"]
+
+
+def test_what_is_held_scales_nothing(tmp_path: Path) -> None:
+    """Workers are added for the oldest URL that another worker could take: not for a paused site's, and none in a cooldown."""
+    (scaled,) = of_kind("ScaledObject")
+    query = scaled.spec["triggers"][0]["metadata"]["query"]
+    held = waits("paused") | on_all("oldest_pending_seconds", "9000x9", site="1")
+    works = on_all("oldest_pending_seconds", "400x9", site="2")
+    cooldown = on_all("cooldown_seconds", "5x9", operation="CreateScheduledPreloadJob")
+    for series, found in ((held | works, [400]), (held, []), (works | cooldown, [])):
+        test = {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": [
+                {"expr": query, "eval_time": "5m", "exp_samples": [{"value": value} for value in found]}
+            ],
+        }
+        path = tmp_path / "tests.yml"
+        path.write_text(json.dumps({"tests": [test]}), encoding="utf-8")
+        done = subprocess.run(
+            [program(PROMTOOL), "test", "rules", path], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_role_s_variables_are_those_that_the_official_library_reads() -> None:
