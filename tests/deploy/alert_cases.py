@@ -96,12 +96,11 @@ STALLED = (
 OLD = on_all("oldest_pending_seconds", "901+60x30", site="1")
 
 CASES = (
-    Case(
-        alert="EsaPreloadWorkersAbsent",
-        at="3m",
-        labels={},
-        fires={},
-        quiet=(on_one("in_flight_batches", "0x10"),),
+    case(
+        "EsaPreloadWorkersAbsent",
+        at="6m",
+        fires=on_all("in_flight_batches", "0x2 stale") | on_all("in_flight_batches", "0x10", job="another"),
+        quiet=on_one("in_flight_batches", "0x10"),
     ),
     case(
         "EsaPreloadWorkersMissing",

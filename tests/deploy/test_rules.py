@@ -53,6 +53,17 @@ def test_each_alert_fires_by_its_series_and_by_no_other_of_the_table(tmp_path: P
         run(promtool, "test", "rules", _test_file(tmp_path, tests, interval=interval))
 
 
+def test_it_is_told_where_no_worker_ever_was(tmp_path: Path) -> None:
+    """With nothing in Prometheus at all there is no job to name, and somebody is told all the same."""
+    query = 'ALERTS{alertname="EsaPreloadWorkersAbsent",alertstate="firing"}'
+    sample = {"labels": f'{query[:-1]},severity="critical"}}', "value": 1}
+    test = {
+        "interval": "1m",
+        "promql_expr_test": [{"expr": query, "eval_time": "3m", "exp_samples": [sample]}],
+    }
+    run(program(PROMTOOL), "test", "rules", _test_file(tmp_path, [test]))
+
+
 def test_a_test_of_an_alert_can_fail(tmp_path: Path) -> None:
     """promtool does notice an alert that does not fire."""
     quiet = CASES[3]
