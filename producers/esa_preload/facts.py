@@ -41,7 +41,7 @@ class SiteFacts(TypedDict):
 
 
 class LaneFacts(TypedDict):
-    """A lane, its turn, and why then; ``full`` URLs are a batch."""
+    """A lane, its turn, and why then; ``full`` URLs are a batch, but ``is_bulk`` goes as a list in OSS."""
 
     name: str
     at: int | None
@@ -52,6 +52,7 @@ class LaneFacts(TypedDict):
     ahead: int
     oldest: float | None
     weight: int
+    is_bulk: bool
 
 
 class PendingFacts(TypedDict):

@@ -199,7 +199,8 @@ def queue(facts: Facts) -> list[Reason]:
     if lane and pending and pending["ahead"] >= lane["full"]:
         batches = -(-(pending["ahead"] + 1) // lane["full"])
         goes = "goes" if pending["ahead"] == 1 else "go"
-        text = f"about {counted(pending['ahead'], 'URL')} of its lane {goes} before it (priority {_BANDS[pending['band']]}): batch {batches} from now"
+        how = "as lists of many URLs" if lane["is_bulk"] else f"batch {batches} from now"
+        text = f"about {counted(pending['ahead'], 'URL')} of its lane {goes} before it (priority {_BANDS[pending['band']]}): {how}"
         found.append(Reason(code="behind_urls", text=text))
     if site["ahead"]:
         has = "has its" if site["ahead"] == 1 else "have their"

@@ -99,7 +99,7 @@ class Service:
             self._redis,
             keys,
             waits_for_disk=settings.wait_aof,
-            bulk_min_urls=settings.oss_min_urls if settings.oss_bucket else 0,
+            bulk_min_urls=settings.bulk_min_urls,
             reads_traces=self._is_traced,
         )
         self._reader = Ledger(self._redis, keys)

@@ -223,6 +223,11 @@ class Settings(EnvironmentSettings):
         """The directory of the embedded Valkey, if this worker is to run one."""
         return embedded_directory(self.redis_url.get_secret_value())
 
+    @property
+    def bulk_min_urls(self) -> int:
+        """So many URLs of a lane go as a list; 0: there is no bucket to put one into."""
+        return self.oss_min_urls if self.oss_bucket else 0
+
     def published(self) -> dict[str, float | int]:
         """Return what the scripts and the producers read from the ledger: ms, bytes and counts."""
         return {
@@ -240,6 +245,7 @@ class Settings(EnvironmentSettings):
             "list_lag_ms": round(self.list_lag * 1000),
             "max_pending_per_site": self.max_pending_per_site,
             "request_ttl_ms": round(self.request_ttl * 1000),
+            "bulk_min_urls": self.bulk_min_urls,
         }
 
 

@@ -246,7 +246,7 @@ if lane_name then
   local version = tonumber(call('HGET', P .. 'lane:' .. site .. ':' .. lane_name, 'v') or VERSION)
   lane = { name = lane_name, at = due(score or at), why = why, count = facts.count, full = batch_max_urls(),
     is_newer = version > VERSION, ahead = in_front(lanes_key, score), oldest = facts.oldest < INF and facts.oldest or null,
-    weight = weight_of(site, lane_name) }
+    weight = weight_of(site, lane_name), is_bulk = is_for_bulk(site, lane_name, setting('bulk_min_urls')) }
 end
 
 local opens, why_closed = gate(CREATE)

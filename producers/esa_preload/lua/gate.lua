@@ -1,5 +1,5 @@
 -- Whether an operation of ESA may be called now, else from when on and why: reads what rate.lua writes, and changes nothing. Included
--- after prelude.lua. O(1).
+-- after prelude.lua. And whether a lane goes as a list. O(1).
 --   rate:<op>  hash, a number a field: see FRESH. Moments are ms of the server's clock.
 --   rate:endpoint  hash  cooldown (ms until), strikes (1 and more: in doubt), opened (ms), probe (ms it was sent)
 local TARGET = 0.025           -- refused share of the calls at which cuts and growth are even
@@ -110,4 +110,19 @@ end
 local function hindrance(turn_at, opens, why_closed)
   if turn_at >= now + 1 and turn_at > opens then return turn_at, 'not due' end
   if opens > now then return opens, why_closed end
+end
+
+-- As many URLs as a bulk batch of the site may have, since larger ones did not get through; nil where nothing is known.
+local function bulk_limit(site)
+  local learnt = call('HMGET', P .. 'site:' .. site, 'bulk_limit', 'bulk_limit_until')
+  return tonumber(learnt[2] or 0) > now and tonumber(learnt[1]) or nil
+end
+
+-- Whether a lane holds so much that a list in OSS carries it: `least` URLs, or 0 where there is no bucket. A site that is blocked, or short
+-- of quota, is asked with few URLs.
+local function is_for_bulk(site, lane, least)
+  if least == 0 or is_list(lane) or window_end(lane) <= now then return false end
+  if call('HLEN', P .. 'urls:' .. site .. ':' .. lane) < least or (bulk_limit(site) or INF) < least then return false end
+  local state = call('HMGET', P .. 'site:' .. site, 'blocked_code', 'quota_batch')
+  return not state[1] and not state[2] and not call('HGET', P .. 'meta', 'blocked_code')
 end

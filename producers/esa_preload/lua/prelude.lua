@@ -51,7 +51,7 @@ local DEFAULTS = {
   batch_max_urls = 100, batch_max_bytes = 65536, batch_max_age_ms = 60000, batch_quiet_ms = 5000,
   max_pending_per_site = 1000000, max_lanes_per_site = 100, site_concurrency = 4, request_ttl_ms = 604800000,
   lease_ms = 10000, rate_initial = 5, rate_min = 0.1, rate_max = 100, failures_max = 10000, open_ttl_ms = 3600000,
-  owners_max = 10000, list_lag_ms = 5000,
+  owners_max = 10000, list_lag_ms = 5000, bulk_min_urls = 0,
 }
 local function setting(name)
   if not settings_cache then

@@ -462,6 +462,21 @@ async def test_a_held_part_is_found(ledger: LedgerDriver) -> None:
     assert "state held" in found.reasons[0].text
 
 
+async def test_what_goes_as_a_list_is_in_no_batch_of_so_many(ledger: LedgerDriver) -> None:
+    """Where a bucket is, the URLs before it go at once: no number of batches is told while take begins a list, and one again while it does not."""
+    await ledger.publish(batch_max_urls=20, bulk_min_urls=150)
+    ledger.workers.bulk_min_urls = 150
+    mine = urls(150)[-1]
+    await ledger.accept(urls(149))
+    ledger.advance(1)
+    await ledger.accept([mine])
+    assert "as lists" in (await told(ledger, url=mine)).reasons[0].text
+    await ledger.redis_does("HSET", KEYS.site(1), "quota_batch", 10)
+    assert "batch 8 from now" in (await told(ledger, url=mine)).reasons[0].text
+    await ledger.redis_does("HDEL", KEYS.site(1), "quota_batch")
+    assert (await ledger.take_batch()).state == "gathering"
+
+
 async def test_what_a_bulk_batch_has(ledger: LedgerDriver) -> None:
     """A URL in one of many packs is found, whether they are gathered, wait for their turn, or go back."""
     ledger.workers.bulk_min_urls = 40

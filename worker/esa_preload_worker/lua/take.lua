@@ -35,12 +35,6 @@ local function waiting(at, reason)
   return { 'wait', ms, 1, reason }
 end
 
--- As many URLs as a bulk batch of the site may have, since larger ones did not get through; nil where nothing is known.
-local function bulk_limit(site)
-  local learnt = call('HMGET', P .. 'site:' .. site, 'bulk_limit', 'bulk_limit_until')
-  return tonumber(learnt[2] or 0) > now and tonumber(learnt[1]) or nil
-end
-
 -- The trace contexts of those who wait for a batch.
 local function traces_of(owners)
   local traces, looked = {}, 0
@@ -93,14 +87,6 @@ local function most_urls(site)
   return math.min(batch_max_urls(), is_probe and PROBE_URLS or INF, tonumber(state[2] or INF))
 end
 
--- Whether a lane holds so much that a list in OSS carries it. A site that is blocked, or short of quota, is asked with few URLs.
-local function is_for_bulk(site, lane)
-  if bulk_least == 0 or is_list(lane) or window_end(lane) <= now then return false end
-  if call('HLEN', P .. 'urls:' .. site .. ':' .. lane) < bulk_least or (bulk_limit(site) or INF) < bulk_least then return false end
-  local state = call('HMGET', P .. 'site:' .. site, 'blocked_code', 'quota_batch')
-  return not state[1] and not state[2] and call('HEXISTS', P .. 'meta', 'blocked_code') == 0
-end
-
 local function hold_batch(id, site)
   call('ZADD', P .. 'leases', text(now + LEASE), id)
   account_site(site, { batches = 1 })
@@ -136,7 +122,7 @@ local function begin_bulk(site, lane)
 end
 
 local function send_new(site, lane)
-  if is_for_bulk(site, lane) then return begin_bulk(site, lane) end
+  if is_for_bulk(site, lane, bulk_least) then return begin_bulk(site, lane) end
   local found = claim(site, lane, most_urls(site), setting('batch_max_bytes'), encoded_size)
   rearm_lane(site, lane, true)
   if not found then
