@@ -39,6 +39,7 @@ About = Literal["request", "site"]
 TIMEOUTS = httpx.Timeout(60, connect=3)
 """An answer comes when all of a list is in the queue, but a connection at once."""
 
+WAY_IN = "have a token made by `esa-preload token new`, and give it as ESA_PRELOAD_TOKEN, or in the file that ESA_PRELOAD_TOKEN_FILE names"
 AWAY = "check the service's address, and that `esa-preload serve` runs"
 
 
@@ -153,7 +154,9 @@ def error_of(response: httpx.Response, about: About) -> EsaPreloadError:
     hint = str(problem.get("hint") or "")
     receipt = None if problem.get("receipt") is None else read_value(Receipt, problem["receipt"])
     match response.status_code:
-        case 401 | 403:
+        case 401:
+            return AccessDeniedError(message, hint=WAY_IN)
+        case 403:
             return AccessDeniedError(message, hint=hint)
         case 404 if problem:
             unknown = UnknownRequestError if about == "request" else UnknownSiteError

@@ -174,7 +174,6 @@ async def test_what_can_be_read_only_once_is_not_sent_half() -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (problem(401), AccessDeniedError),
         (problem(403), AccessDeniedError),
         (problem(404), UnknownSiteError),
         (problem(409), RequestConflictError),
@@ -202,6 +201,14 @@ async def test_a_body_that_was_not_read_to_its_end_may_have_been_taken_in_part(s
         with pytest.raises(IncompleteError, match="what is wrong") as caught:
             await client.enqueue(SITE, URLS)
     assert (caught.value.receipt.accepted, caught.value.hint) == (2, "what to do")
+
+
+async def test_who_is_not_known_is_told_how_to_be() -> None:
+    """In the words of this client: what the service says of headers is of no use on a command line."""
+    async with Service(problem(401)).client() as client:
+        with pytest.raises(AccessDeniedError, match="what is wrong") as caught:
+            await client.sites()
+    assert "ESA_PRELOAD_TOKEN" in caught.value.hint
 
 
 async def test_what_is_not_there_is_what_was_asked_for() -> None:
