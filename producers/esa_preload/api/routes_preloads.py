@@ -27,8 +27,8 @@ from esa_preload.api.schemas import (
     Status,
 )
 from esa_preload.errors import EsaPreloadError, UnknownSiteError
-from esa_preload.ledger import unknown_request
 from esa_preload.model import RequestState, UrlState
+from esa_preload.reading import unknown_request
 from esa_preload.tracing import continue_trace
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from esa_preload.ledger import SITES_A_CALL
 from esa_preload.model import LIST_LANE
+from esa_preload.reading import SITES_A_CALL
 from esa_preload.scripts import command
 from esa_preload_worker.claims import Block, Settlement
 from esa_preload_worker.metrics import site_figures

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import acl
-from esa_preload.ledger import EXPLAIN
+from esa_preload.reading import EXPLAIN
 from esa_preload.scripts import as_text, command
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from integration.security.whole_path import carry, check, operate, produce, work
@@ -51,7 +51,7 @@ def short_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a lane of a few hundred be long, in which a place is estimated."""
     assert "REACH = 20000" in EXPLAIN.text
     script = replace(EXPLAIN, text=EXPLAIN.text.replace("REACH = 20000", "REACH = 50"), sha="0" * 40)
-    monkeypatch.setattr("esa_preload.ledger.EXPLAIN", script)
+    monkeypatch.setattr("esa_preload.reading.EXPLAIN", script)
 
 
 def rights(user: str) -> list[str]:
