@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from esa_preload.logs import get_logger
 from esa_preload.site_names import normal_name
-from esa_preload_worker.esa import EsaError, NotSentError, SiteBusyError, ThrottledError, UncertainError
+from esa_preload_worker.esa import PASSING_ERRORS, EsaError, ThrottledError
 from esa_preload_worker.ledger import LIST_SITES
 from esa_preload_worker.turns import NotYet, Turns
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 
 log = get_logger()
-
-PASSING = (NotYet, ThrottledError, NotSentError, UncertainError, SiteBusyError)
-"""What ends by itself, and is seen in the metrics of the calls."""
 
 
 class SiteNames:
@@ -89,7 +86,7 @@ class SiteNames:
 
     def _tell_trouble(self, error: NotYet | EsaError) -> None:
         """Say that the sites cannot be listed, once until they can."""
-        if self._has_told or isinstance(error, PASSING):
+        if self._has_told or isinstance(error, (NotYet, *PASSING_ERRORS)):
             return
         self._has_told = True
         log.warning(

@@ -13,12 +13,10 @@ from esa_preload_worker.bulk import ListKeeper
 from esa_preload_worker.claims import Turn
 from esa_preload_worker.decisions import LIST_PLANS
 from esa_preload_worker.esa import (
+    PASSING_ERRORS,
     EsaError,
     NotFoundError,
-    NotSentError,
-    SiteBusyError,
     ThrottledError,
-    UncertainError,
 )
 from esa_preload_worker.submit import DELETE_JOB
 from esa_preload_worker.turns import NotYet, Turns
@@ -45,8 +43,6 @@ log = get_logger()
 
 POLL_MS = 1_000
 """Whether there is something to look at is asked so often: a job may have been put on record since."""
-PASSING = (ThrottledError, NotSentError, UncertainError, SiteBusyError)
-"""What ends by itself, and is seen in the metrics of the calls."""
 FRESH_S = 3.0
 """A job is deleted within so long of the list of its plans; else it is listed again first."""
 
@@ -181,7 +177,7 @@ class Watcher:
 
     def _tell_trouble(self, job: WatchedJob, operation: str, error: EsaError) -> None:
         """Say that *operation* fails for good, once until it succeeds: it concerns every job."""
-        if operation in self._troubles or isinstance(error, PASSING):
+        if operation in self._troubles or isinstance(error, PASSING_ERRORS):
             return
         self._troubles.add(operation)
         if operation == DELETE_JOB:

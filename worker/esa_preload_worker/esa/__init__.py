@@ -10,6 +10,7 @@ from esa_preload_worker.esa.credentials import (
     credentials_from_env,
 )
 from esa_preload_worker.esa.errors import (
+    PASSING_ERRORS,
     BlockedError,
     EsaError,
     FailedFileError,
@@ -37,6 +38,7 @@ from esa_preload_worker.esa.wire import OPERATIONS
 __all__ = [
     "LABELS",
     "OPERATIONS",
+    "PASSING_ERRORS",
     "BlockedError",
     "ChainCredentials",
     "Credential",

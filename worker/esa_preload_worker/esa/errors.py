@@ -57,6 +57,10 @@ class UncertainError(EsaError):
     """The outcome is unknown (timeout, reset, half a body, 5xx, unreadable reply): look before calling again."""
 
 
+PASSING_ERRORS = (ThrottledError, SiteBusyError, NotSentError, UncertainError)
+"""What ends by itself, and is seen in the metrics of the calls."""
+
+
 class JobCapError(EsaError):
     """The site holds as many jobs as it may: delete finished ones of ours, or wait."""
 
