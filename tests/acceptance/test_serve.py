@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from esa_preload.api.token_file import new_token
 from esa_preload.client import PreloadClient
 from processes import environment, finish, started
 from waiting import wait_until, wait_until_async
@@ -180,6 +182,40 @@ async def test_tokens_come_and_go_while_it_runs(redis: Redis, redis_url: str, tm
     shown = metrics + "\n".join(server.lines)
     assert not any(secret in shown for secret in secrets)
     assert {"app", "cms"} <= {str(event["token"]) for event in server.events("http.request")}
+
+
+@pytest.mark.parametrize(
+    ("trusted", "address", "cookie"),
+    [
+        ("127.0.0.1", "203.0.113.7", "__Host-esa-preload-default"),
+        ("127.0.0.0/8, 198.51.100.1", "203.0.113.7", "__Host-esa-preload-default"),
+        ("192.0.2.1", "127.0.0.1", "esa-preload-default"),
+        ("", "127.0.0.1", "esa-preload-default"),
+    ],
+)
+async def test_what_a_proxy_forwards_is_believed_of_trusted_ones_only(
+    redis: Redis, redis_url: str, tmp_path: Path, trusted: str, address: str, cookie: str
+) -> None:
+    """Who is behind it, past what that client said of itself, for the log and the wait after wrong tokens; and that there is TLS, for the cookie."""
+    del redis
+    file = tmp_path / "tokens.json"
+    new_token(file, name="anna", role="viewer", sites=["*"])
+    env = serve_environment(
+        redis_url, ESA_PRELOAD_TOKENS_FILE=str(file), ESA_PRELOAD_HTTP_TRUSTED_PROXIES=trusted
+    )
+    forwarded = {"X-Forwarded-For": "10.9.9.9, 203.0.113.7", "X-Forwarded-Proto": "https"}
+    async with serving(env) as (server, http, _):
+        page = await http.get("/sign-in", headers=forwarded)
+        name, _, value = page.headers["set-cookie"].partition(";")[0].partition("=")
+        assert (name, "; Secure" in page.headers["set-cookie"]) == (cookie, cookie.startswith("__Host-"))
+        (csrf,) = re.findall(r'name="csrf" value="([^"]+)"', page.text)
+        wrong = await http.post(
+            "/sign-in",
+            data={"csrf": csrf, "token": "wrong"},
+            headers=forwarded | {"Cookie": f"{name}={value}"},
+        )
+        assert wrong.status_code == 401
+        assert [event["address"] for event in server.events("console.refused")] == [address]
 
 
 async def test_the_list_of_tokens(tmp_path: Path) -> None:
