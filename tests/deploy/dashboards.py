@@ -238,21 +238,18 @@ _API = (
         title="Requests by HTTP",
         description="By their status; none without the HTTP API.",
         unit="reqps",
-        is_empty_when_healthy=True,
         queries=(query(rate("http_requests_total", "status"), "{{status}}"),),
     ),
     Panel(
         title="Time of a request",
         description="95 % of them are quicker, by route.",
         unit="s",
-        is_empty_when_healthy=True,
         queries=(query(quantile(0.95, "http_request_seconds", "route"), "{{route}}"),),
     ),
     Panel(
         title="URLs by HTTP",
         description="As the receipts say; merged ones are accepted, too.",
         unit=URL_RATE,
-        is_empty_when_healthy=True,
         queries=(query(rate("http_urls_total", "outcome"), "{{outcome}}"),),
     ),
 )

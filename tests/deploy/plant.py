@@ -1,9 +1,8 @@
-"""A whole plant on loopback: a sandbox, two workers, a real Prometheus and Alertmanager with the shipped rules, and who is called."""
+"""A whole plant on loopback: a sandbox, two workers, the HTTP API, a real Prometheus and Alertmanager with the shipped rules, and who is called."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +11,7 @@ import httpx
 from aiohttp import web
 
 from deploy.programs import ALERTMANAGER, PROMETHEUS, program
-from deploy.quickened import write_alertmanager, write_prometheus
+from deploy.quickened import write_alertmanager, write_prometheus, write_targets
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from processes import started, worker_environment
 from waiting import wait_until, wait_until_async
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 SITE = 190007158391808
 QUICK = {"ESA_PRELOAD_BATCH_QUIET": "0.1", "ESA_PRELOAD_RATE_INITIAL": "50"}
+WORKER_JOB, API_JOB = "esa-preload-worker", "esa-preload-api"
 START_S = 30
 FIRE_S = 120
 """An alert takes twenty seconds to fire, on a machine that has time; a site that was full looks once a minute whether it still is."""
@@ -38,9 +38,10 @@ class Plant:
 
     sandbox: Sandbox
     env: dict[str, str]
-    targets: Path
+    directory: Path
     stack: contextlib.AsyncExitStack
     prometheus: str = ""
+    api: str = ""
     workers: list[Running] = field(default_factory=list["Running"])
     messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -49,7 +50,7 @@ class Plant:
         fresh = [await self.stack.enter_async_context(_worker(self.env)) for _ in range(count)]
         self.workers += fresh
         await wait_until(lambda: all(worker.events("worker.started") for worker in fresh), timeout_s=START_S)
-        self._tell_prometheus()
+        write_targets(self.directory, WORKER_JOB, self.ops_urls())
 
     async def kill_workers(self) -> None:
         """End every worker by SIGKILL."""
@@ -92,11 +93,12 @@ class Plant:
 
         await wait_until_async(look, timeout_s=START_S, every_s=0.2)
 
-    def _tell_prometheus(self) -> None:
-        hosts = [url.removeprefix("http://") for url in self.ops_urls()]
-        fresh = self.targets.with_suffix(".new")
-        fresh.write_text(json.dumps([{"targets": hosts}]), encoding="utf-8")
-        fresh.replace(self.targets)
+    async def start_api(self) -> None:
+        """Start the HTTP API, and have it scraped."""
+        api = await self.stack.enter_async_context(started("esa-preload", "serve", env=self.env))
+        (event,) = await wait_until(lambda: api.events("http.started"), timeout_s=START_S)
+        self.api = event["url"]
+        write_targets(self.directory, API_JOB, [event["ops_url"]])
 
 
 @contextlib.asynccontextmanager
@@ -105,10 +107,11 @@ async def plant(redis_url: str, directory: Path, *, config: SandboxConfig) -> As
     prometheus, alertmanager = program(PROMETHEUS), program(ALERTMANAGER)
     async with contextlib.AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(Sandbox(config))
-        env = worker_environment(redis_url, sandbox.url, **QUICK)
-        running = Plant(sandbox=sandbox, env=env, targets=directory / "targets.json", stack=stack)
+        env = worker_environment(redis_url, sandbox.url, ESA_PRELOAD_HTTP_PORT="0", **QUICK)
+        running = Plant(sandbox=sandbox, env=env, directory=directory, stack=stack)
         receiver = await stack.enter_async_context(_receiver(running.messages))
         await running.start_workers(2)
+        await running.start_api()
         manager_config = write_alertmanager(directory, receiver=receiver)
         manager = await _listening(
             stack,
@@ -118,7 +121,7 @@ async def plant(redis_url: str, directory: Path, *, config: SandboxConfig) -> As
             f"--storage.path={directory / 'alertmanager'}",
             "--cluster.listen-address=",
         )
-        config_file = write_prometheus(directory, targets=running.targets, alertmanager=manager)
+        config_file = write_prometheus(directory, alertmanager=manager)
         address = await _listening(
             stack,
             env,

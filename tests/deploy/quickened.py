@@ -42,17 +42,24 @@ def write_rules(directory: Path) -> None:
         _write(directory / path.name, document)
 
 
-def write_prometheus(directory: Path, *, targets: Path, alertmanager: str) -> Path:
-    """Write Prometheus's configuration, its rules beside it, and return its path: it scrapes *targets* and tells *alertmanager*."""
+def write_targets(directory: Path, job: str, urls: list[str]) -> None:
+    """Write whom Prometheus scrapes for *job*; it reads that again when it changes."""
+    hosts = [url.removeprefix("http://") for url in urls]
+    fresh = _write(directory / f"{job}.new", [{"targets": hosts}])
+    fresh.replace(directory / f"{job}.json")
+
+
+def write_prometheus(directory: Path, *, alertmanager: str) -> Path:
+    """Write Prometheus's configuration, its rules beside it, and return its path: it scrapes the targets and tells *alertmanager*."""
     document = load(PROMETHEUS_DIR / "prometheus.yml")
     document["global"] |= {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
     (directory / "rules").mkdir()
     write_rules(directory / "rules")
     document["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
-    workers, _ = document["scrape_configs"]
-    del workers["dns_sd_configs"]
-    workers["file_sd_configs"] = [{"files": [str(targets)], "refresh_interval": "1s"}]
-    document["scrape_configs"] = [workers]
+    for scraped in document["scrape_configs"]:
+        del scraped["dns_sd_configs"]
+        file = directory / f"{scraped['job_name']}.json"
+        scraped["file_sd_configs"] = [{"files": [str(file)], "refresh_interval": "1s"}]
     return _write(directory / "prometheus.yml", document)
 
 

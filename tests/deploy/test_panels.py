@@ -1,4 +1,4 @@
-"""Each panel's query is answered by a real Prometheus that scrapes two workers at work, and is drawn for a person to look at."""
+"""Each panel's query is answered by a real Prometheus that scrapes two workers and the HTTP API at work, and is drawn for a person to look at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from deploy.dashboards import DASHBOARDS
 from deploy.pictures import PANELS_DIR, draw, lines
 from deploy.plant import SITE, plant
-from esa_preload import PreloadClient
+from esa_preload import PreloadClient, http
 from esa_preload_worker.sandbox import BucketLimit, Fault, SandboxConfig
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def test_each_panel_is_answered_and_drawn(redis: Redis, redis_url: str, tm
     del redis
     began = time.time()
     async with plant(redis_url, tmp_path, config=CONFIG) as running:
-        await _work(redis_url)
+        await _work(redis_url, running.api)
         empty: list[str] = []
         for file, page in DASHBOARDS.items():
             for panel in page.panels:
@@ -57,16 +57,16 @@ async def test_each_panel_is_answered_and_drawn(redis: Redis, redis_url: str, tm
     assert len(list(PANELS_DIR.glob("*.png"))) >= sum(len(page.panels) for page in DASHBOARDS.values())
 
 
-async def _work(redis_url: str) -> None:
-    """Enqueue for three sites: some URLs are refused, some merged, some expire, and one site is blocked."""
-    async with PreloadClient(redis_url) as client:
+async def _work(redis_url: str, api_url: str) -> None:
+    """Enqueue for three sites, for one of them by HTTP: some URLs are refused, some merged, some expire, and one site is blocked."""
+    async with PreloadClient(redis_url) as client, http.PreloadClient(api_url) as by_http:
         await client.enqueue(BLOCKED_SITE, ["https://www.example.org/"])
         for number in range(ROUNDS):
             mine = [f"https://www.example.com/{number}/{i}" for i in range(350)]
             foreign = [f"https://www.example.net/{number}/{i}" for i in range(5)]
             await client.enqueue(SITE, [*mine, *foreign])
             await client.enqueue(SITE, mine[-50:])
-            await client.enqueue(OTHER_SITE, [f"https://www.example.com/{number}/{i}" for i in range(80)])
+            await by_http.enqueue(OTHER_SITE, [f"https://www.example.com/{number}/{i}" for i in range(80)])
             await client.enqueue(BLOCKED_SITE, [f"https://www.example.org/{number}"], expires_in=1)
             await asyncio.sleep(1.5)  # the time that the pictures show, not one that is waited for
 
