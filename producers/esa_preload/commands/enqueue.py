@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
     from esa_preload.interface import Preloads
-    from esa_preload.model import Plan, Priority, Receipt, RequestStatus
+    from esa_preload.model import Plan, Receipt, RequestStatus
 
 
 @click.command()
@@ -80,7 +80,33 @@ def enqueue(*, wait_for_redis: float, **options: Any) -> None:
 
     Example: esa-preload enqueue --site 190007158391808 --file new-assets.txt --wait
     """
+    _require_usage(**options)
     run(lambda client: _enqueue(client, **options), patience_s=wait_for_redis)
+
+
+def _require_usage(
+    *,
+    urls: Sequence[str],
+    file: str | None,
+    oss_url: str | None,
+    count: int | None,
+    wait: bool,
+    timeout: float | None,
+    **_: object,
+) -> None:
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait.")
+    if timeout is not None and not timeout < math.inf:
+        raise click.UsageError("--timeout is a number of seconds.")
+    has_urls = bool(urls) or file is not None
+    if oss_url is not None and has_urls:
+        raise click.UsageError("--oss-url stands alone: give URLs or a list in a call of their own.")
+    if oss_url is None and count is not None:
+        raise click.UsageError("--count goes with --oss-url.")
+    if oss_url is None and not has_urls:
+        raise click.UsageError(
+            "No URLs: give them as arguments, or a list with --file (- for standard input)."
+        )
 
 
 async def _enqueue(
@@ -91,63 +117,30 @@ async def _enqueue(
     file: str | None,
     oss_url: str | None,
     count: int | None,
-    priority: Priority,
-    expires_in: float | None,
     start: str | None,
     end: str | None,
     interval: int | None,
     slice_len: int | None,
     request_id: str | None,
-    source: str | None,
-    durable: bool,
     wait: bool,
     timeout: float | None,
     as_json: bool,
+    **as_given: Any,
 ) -> int:
-    number = await client.site_id(site)
-    plan = _plan(start, end, interval, slice_len)
-    if timeout is not None and not wait:
-        raise click.UsageError("--timeout goes with --wait.")
-    if timeout is not None and not timeout < math.inf:
-        raise click.UsageError("--timeout is a number of seconds.")
+    """Enqueue, and say what became of it; *as_given* is for the client as it is."""
     request_id = uuid.uuid4().hex if request_id is None else request_id
-    if oss_url is not None:
-        if urls or file is not None:
-            raise click.UsageError("--oss-url stands alone: give URLs or a list in a call of their own.")
-        with _way_to_repeat(request_id, as_json=as_json):
-            receipt = await client.enqueue_oss(
-                number,
-                oss_url,
-                count,
-                plan=plan,
-                priority=priority,
-                expires_in=expires_in,
-                request_id=request_id,
-                source=source,
-                durable=durable,
-            )
-        return await _finish_enqueue(client, receipt, wait=wait, timeout=timeout, as_json=as_json)
-    if count is not None:
-        raise click.UsageError("--count goes with --oss-url.")
-    if not urls and file is None:
-        raise click.UsageError(
-            "No URLs: give them as arguments, or a list with --file (- for standard input)."
-        )
+    plan = _plan(start, end, interval, slice_len)
+    asked: dict[str, Any] = {**as_given, "plan": plan, "request_id": request_id}
+    number = await client.site_id(site)
     with contextlib.ExitStack() as stack:
-        listed = _lines_of(file, stack) if file is not None else ()
-        progress = stack.enter_context(enqueue_progress())
-        stack.enter_context(_way_to_repeat(request_id, as_json=as_json))
-        receipt = await client.enqueue(
-            number,
-            itertools.chain(urls, listed),
-            plan=plan,
-            priority=priority,
-            expires_in=expires_in,
-            request_id=request_id,
-            source=source,
-            durable=durable,
-            progress=progress,
-        )
+        if oss_url is not None:
+            stack.enter_context(_way_to_repeat(request_id, as_json=as_json))
+            receipt = await client.enqueue_oss(number, oss_url, count, **asked)
+        else:
+            listed = _lines_of(file, stack) if file is not None else ()
+            progress = stack.enter_context(enqueue_progress())
+            stack.enter_context(_way_to_repeat(request_id, as_json=as_json))
+            receipt = await client.enqueue(number, itertools.chain(urls, listed), progress=progress, **asked)
     return await _finish_enqueue(client, receipt, wait=wait, timeout=timeout, as_json=as_json)
 
 
