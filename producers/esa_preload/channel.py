@@ -104,7 +104,7 @@ class Channel:
         until: float | None = None
         longest_s = PAUSE_S[0]
         while True:
-            request = self._request(method, path, params, headers, document, lines)
+            request = await self._request(method, path, params, headers, document, lines)
             try:
                 return await self._once(request, about)
             except (QueueFullError, QueueUnavailableError) as exc:
@@ -117,7 +117,7 @@ class Channel:
             heed_cancellation()
             longest_s = min(longest_s * 2, PAUSE_S[1])
 
-    def _request(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -129,7 +129,7 @@ class Channel:
         sent: dict[str, Any] = {} if document is None else {"json": document}
         if lines is not None:
             headers = {**(headers or {}), **lines.HEADERS}
-            sent = {"content": lines.blocks()}
+            sent = {"content": await lines.body()}
         return self._http.build_request(method, self.url + path, params=params, headers=headers, **sent)
 
     async def _once(self, request: httpx.Request, about: About) -> object:

@@ -46,7 +46,13 @@ class Lines:
         """Whether all of it can be sent once more: an iterator that was begun cannot."""
         return not (self._is_one_shot and self._has_begun)
 
-    async def blocks(self) -> AsyncIterator[bytes]:
+    async def body(self) -> bytes | AsyncIterator[bytes]:
+        """Return the body from its start: whole while it is small, so that the service is told its length, else as it is read."""
+        blocks = self._blocks()
+        first, second = await anext(blocks), await anext(blocks, None)
+        return first if second is None else _joined(first, second, blocks)
+
+    async def _blocks(self) -> AsyncIterator[bytes]:
         """Yield the body from its start."""
         self._has_begun = True
         self.count = self.sent_bytes = 0
@@ -79,3 +85,10 @@ class Lines:
         if self._progress:
             self._progress(self.count)
         return lines
+
+
+async def _joined(first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    yield second
+    async for block in rest:
+        yield block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -169,6 +170,14 @@ async def test_any_iterable_will_do(stage: Stage) -> None:
     assert (receipt.accepted, seen[-1], seen) == (1_500, 1_500, sorted(seen))
     if stage.is_async:
         assert (await stage.client.enqueue(SITE, later())).merged == 1_500
+    await stage.workers.end_all()
+
+
+async def test_many_tasks_share_a_client(stage: Stage) -> None:
+    """Small enqueues do not wait for one another, nor stand in one another's way."""
+    calls = [stage.client.enqueue(SITE, urls(1, start=number)) for number in range(150)]
+    receipts = await asyncio.gather(*calls)
+    assert [receipt.accepted for receipt in receipts] == [1] * 150
     await stage.workers.end_all()
 
 

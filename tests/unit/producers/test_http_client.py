@@ -105,6 +105,18 @@ async def test_an_enqueue_is_one_request_of_packed_lines() -> None:
     assert len(request.headers["idempotency-key"]) == 32
 
 
+@pytest.mark.parametrize(("count", "header"), [(2, "content-length"), (200_000, "transfer-encoding")])
+async def test_the_length_of_a_small_body_is_told(count: int, header: str) -> None:
+    """So that it takes none of the service's places for large bodies; a large one is sent as it is read."""
+    urls = [f"https://www.example.com/{number}" for number in range(count)]
+    service = Service(accepted())
+    async with service.client() as client:
+        await client.enqueue(SITE, urls)
+    (request,), (body,) = service.requests, service.bodies
+    assert header in request.headers
+    assert [json.loads(line) for line in gzip.decompress(body).splitlines()] == urls
+
+
 async def test_an_enqueue_goes_on_with_the_trace_that_it_is_in() -> None:
     """The context that came with a request travels with what is enqueued for it; without one no header is sent."""
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
