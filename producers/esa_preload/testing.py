@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Literal
 from esa_preload.arguments import (
     parse_limit,
     parse_list_count,
+    parse_minutes,
     parse_request_id,
+    parse_state,
     parse_text,
+    parse_url_state,
 )
 from esa_preload.calls import Call, parse_call, parse_changes, parse_list_url, parse_subject
 from esa_preload.chunks import Chunker, read_chunks
@@ -33,7 +36,6 @@ from esa_preload.interface import Preloads
 from esa_preload.memory import PAGE_MAX, Enqueued, Memory, page_of
 from esa_preload.model import (
     PACED_OPERATIONS,
-    URL_STATES,
     OperationLimit,
     Page,
     Receipt,
@@ -204,7 +206,7 @@ class RecordingClient(Preloads):
         cursor: str | None = None,
     ) -> Page[RequestInfo]:
         self._begin()
-        wanted = None if site_id is None else parse_site_id(site_id)
+        wanted, state = None if site_id is None else parse_site_id(site_id), parse_state(state)
         found = [request.info(self._memory.actor) for request in reversed(self._memory.requests.values())]
         shown = [
             info
@@ -217,11 +219,7 @@ class RecordingClient(Preloads):
         self, request_id: str, state: UrlState, *, limit: int = 1000, cursor: str | None = None
     ) -> Page[RequestUrl]:
         self._begin()
-        request = self._memory.request(parse_request_id(request_id))
-        if state not in URL_STATES:
-            raise InvalidRequestError(
-                f"URLs are known by name in the states {', '.join(URL_STATES)}; what is {state} is counted"
-            )
+        request, state = self._memory.request(parse_request_id(request_id)), parse_url_state(state)
         failed = {failure.url: failure for failure in self._memory.failures_of(request.call.site_id)}
         found = [
             _request_url(url, state, request.created_at, failed.get(url))
@@ -343,7 +341,7 @@ class RecordingClient(Preloads):
         last = now - timedelta(seconds=now.second % BUCKET_S)
         return [
             TrafficPoint(at=last - timedelta(seconds=BUCKET_S * back), seconds=BUCKET_S)
-            for back in reversed(range(minutes * 60 // BUCKET_S))
+            for back in reversed(range(parse_minutes(minutes) * 60 // BUCKET_S))
         ]
 
     def _begin(self, call: Enqueued | None = None) -> None:
