@@ -108,7 +108,7 @@ class Request:
             source=call.source,
             actor=actor,
             priority=call.priority,
-            plan=call.plan,
+            plan=_kept(call.plan),
             expires_at=None if call.expires_in is None else self.created_at + call.expires_in,
         )
 
@@ -242,10 +242,15 @@ class Memory:
         return f"{next(self._numbers)}-0"
 
 
+def _kept(plan: Plan) -> Plan:
+    """Return *plan* as the ledger keeps it: to the minute, in UTC."""
+    return Plan.from_lane_key(plan.lane_key(datetime.fromtimestamp(0, UTC)))
+
+
 def _require_same(known: Enqueued, call: Enqueued) -> None:
     for what, differs in (
         ("another site", known.site_id != call.site_id),
-        ("another plan", known.plan != call.plan),
+        ("another plan", _kept(known.plan) != _kept(call.plan)),
         ("another priority", known.priority != call.priority),
         ("another expires_in", known.expires_in != call.expires_in),
         (

@@ -86,6 +86,25 @@ async def test_arguments_of_the_query_and_of_the_body(served: Served) -> None:
     assert facts.state == "pending"
 
 
+@pytest.mark.parametrize(
+    ("query", "plan", "why"),
+    [
+        ({"start": "2199-01-01T00:01:00Z", "end": "2199-01-01T00:00:00Z"}, None, "later than its start"),
+        ({}, {"start": "2199-01-01T00:00:00+08:00", "end": "2198-12-31T15:00:00Z"}, "later than its start"),
+        ({"end": "2020-01-01T00:00:00Z"}, None, "has passed"),
+        ({}, {"end": "2020-01-01T00:00:00Z"}, "has passed"),
+    ],
+)
+async def test_a_plan_that_fetches_nothing_is_refused(
+    served: Served, query: dict[str, str], plan: dict[str, str] | None, why: str
+) -> None:
+    """422 at once, in the query and in a document: an end before its start, by the moments of both, and one that has passed."""
+    document = {"urls": ["https://a.example/"], **({"plan": plan} if plan else {})}
+    reply = await served.http["producer"].post(url_of(**query), json=document)
+    assert why in problem(reply, 422, "invalid")["detail"]
+    assert not (await served.queue.requests()).items
+
+
 async def test_a_list_in_oss(served: Served) -> None:
     """One batch: its count is the receipt's, and text bodies know no such thing."""
     document: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -318,6 +318,22 @@ async def test_what_is_neither_id_nor_name_of_a_site_is_refused(client: Preloads
     """The same for every client."""
     with pytest.raises(InvalidRequestError):
         await client.site_id(wrong)
+
+
+async def test_a_plan_arrives_as_it_was_meant(stage: Stage) -> None:
+    """Its moments are those that were given, from whatever zone, and rounded up to the minute."""
+    beijing = timezone(timedelta(hours=8))
+    start = datetime(2199, 1, 1, 8, 0, 30, tzinfo=beijing)
+    plan = Plan(start=start, end=start + timedelta(hours=2), interval_s=7, slice_len=3)
+    await stage.client.enqueue(SITE, urls(2), request_id="r", plan=plan)
+    (info,) = (await stage.client.requests()).items
+    assert info.plan is not None
+    assert (info.plan.start, info.plan.end) == (
+        datetime(2199, 1, 1, 0, 1, tzinfo=UTC),
+        datetime(2199, 1, 1, 2, 1, tzinfo=UTC),
+    )
+    assert (info.plan.interval_s, info.plan.slice_len) == (7, 3)
+    await stage.client.cancel("r")
 
 
 async def test_requests_are_listed_newest_first_in_pages(stage: Stage) -> None:
