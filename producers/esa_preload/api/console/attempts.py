@@ -27,7 +27,7 @@ class Attempts:
         return len(self._wrong)
 
     def wait_s(self, address: str) -> int:
-        """Return for how many seconds nothing is tried from *address*; 0: at once."""
+        """Return for how many seconds no wrong token is answered for *address*; 0: the next one is."""
         wrong = self._wrong.get(address, deque[float]())
         if len(wrong) < LIMIT:
             return 0

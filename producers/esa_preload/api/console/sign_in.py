@@ -36,11 +36,11 @@ async def sign_in(visit: Anybody, form: Posted) -> Response:
         return visit.go("/")
     back = local_path(form.text("back"))
     address = visit.request.client.host if visit.request.client else ""
-    if wait_s := attempts.wait_s(address):
+    principal = tokens.find(form.text("token"))
+    if principal is None and (wait_s := attempts.wait_s(address)):
         return _ask(
             visit, back, error=f"Too many wrong tokens. Try again in {wait_s} s.", code=429, after_s=wait_s
         )
-    principal = tokens.find(form.text("token"))
     if principal is None:
         attempts.note_wrong(address)
         log.warning("console.refused", address=address)
