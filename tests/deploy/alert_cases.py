@@ -129,6 +129,13 @@ CASES = (
         quiet=on_all("ledger_unaccounted_urls", "0x10", site="1"),
     ),
     Case(
+        alert="EsaPreloadApiAbsent",
+        at="6m",
+        labels={"job": "esa-preload-api"},
+        fires=on_all("http_urls_total", "0x2 stale", job="esa-preload-api", outcome="accepted"),
+        quiet=(on_one("http_urls_total", "0x10", job="esa-preload-api", outcome="accepted"), {}),
+    ),
+    Case(
         alert="EsaPreloadApiErrors",
         at="12m",
         labels={"job": "esa-preload-api"},

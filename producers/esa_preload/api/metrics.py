@@ -41,6 +41,10 @@ class Metrics:
             registry=r,
         )
         self.urls = Counter("esa_preload_http_urls", "URLs that came in by HTTP.", ["outcome"], registry=r)
+        for outcome in OUTCOMES:
+            self.urls.labels(
+                outcome
+            )  # from 0: the first ones have an increase, and a server without any is seen
         self.redis_up = Gauge("esa_preload_redis_up", "1 while Redis answers.", registry=r)
         build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
         build.labels(version).set(1)
