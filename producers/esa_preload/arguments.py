@@ -27,9 +27,10 @@ _ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _UINT64_MAX = 2**64 - 1
 """Of each part of an entry's id, and of a cursor: Redis takes more for an error of its own, as it does an entry before 0-0."""
-_TEXT_MAX_CHARS = 128
-_EXPIRES_MAX_S = 366 * 86_400.0
+TEXT_MAX_CHARS = 128
+EXPIRES_MAX_S = 366 * 86_400
 MINUTES_MOST = 120
+PAGE_MOST = 10_000
 
 
 def parse_request_id(value: object) -> str:
@@ -61,13 +62,9 @@ def parse_expires_in(value: object) -> int:
     if value is None:
         return 0
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, (int, float))
-        or not 0 < seconds <= _EXPIRES_MAX_S
-    ):
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= EXPIRES_MAX_S:
         raise InvalidRequestError(
-            f"expires_in must be seconds, more than 0 and at most {_EXPIRES_MAX_S:.0f}, not {value!r}"
+            f"expires_in must be seconds, more than 0 and at most {EXPIRES_MAX_S}, not {value!r}"
         )
     return max(1, round(seconds * 1000))
 
@@ -76,8 +73,8 @@ def parse_text(name: str, value: object) -> str:
     """Return a short printable text; the empty one for ``None``."""
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > _TEXT_MAX_CHARS or not value.isprintable():
-        raise InvalidRequestError(f"{name} must be at most {_TEXT_MAX_CHARS} printable characters")
+    if not isinstance(value, str) or len(value) > TEXT_MAX_CHARS or not value.isprintable():
+        raise InvalidRequestError(f"{name} must be at most {TEXT_MAX_CHARS} printable characters")
     return value
 
 

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from esa_preload.actor import default_actor
 from esa_preload.arguments import (
+    PAGE_MOST,
     parse_entry_cursor,
     parse_entry_ids,
     parse_limit,
@@ -67,8 +68,6 @@ if TYPE_CHECKING:
 
     from esa_preload.explanation import Explanation
     from esa_preload.interface import Progress, Urls
-
-PAGE_MOST = 10_000
 
 _NOTHING: Mapping[str, Sequence[str]] = {}
 

@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
 from esa_preload.arguments import (
+    PAGE_MOST,
     parse_limit,
     parse_list_count,
     parse_patience,
@@ -258,7 +259,7 @@ class PreloadClient(Preloads):
     async def _newest_failures(self, site_id: int, limit: int) -> AsyncIterator[Failure]:
         cursor: str | None = None
         while limit > 0:
-            page = await self.failure_page(site_id, limit=min(limit, 10_000), cursor=cursor)
+            page = await self.failure_page(site_id, limit=min(limit, PAGE_MOST), cursor=cursor)
             for failure in page.items:
                 yield failure
             limit, cursor = limit - len(page.items), page.cursor
@@ -345,5 +346,5 @@ def _path(request_id: str) -> str:
     return f"/v1/preloads/{key if key.strip('.') else key.replace('.', '%2E')}"
 
 
-def _page_limit(limit: int, most: int = 10_000) -> int:
-    return min(parse_limit(limit, most=10_000), most)
+def _page_limit(limit: int, most: int = PAGE_MOST) -> int:
+    return min(parse_limit(limit, most=PAGE_MOST), most)

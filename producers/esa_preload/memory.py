@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAGE_MAX = 10_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from esa_preload.arguments import (
+    PAGE_MOST,
     parse_limit,
     parse_list_count,
     parse_minutes,
@@ -33,7 +34,7 @@ from esa_preload.errors import (
 )
 from esa_preload.explanation import Explanation, Reason
 from esa_preload.interface import Preloads
-from esa_preload.memory import PAGE_MAX, Enqueued, Memory, page_of
+from esa_preload.memory import Enqueued, Memory, page_of
 from esa_preload.model import (
     PACED_OPERATIONS,
     OperationLimit,
@@ -213,7 +214,7 @@ class RecordingClient(Preloads):
             for info in found
             if wanted in (None, info.status.site_id) and state in (None, info.status.state)
         ]
-        return page_of(shown, parse_limit(limit, most=PAGE_MAX), cursor)
+        return page_of(shown, parse_limit(limit, most=PAGE_MOST), cursor)
 
     async def request_urls(
         self, request_id: str, state: UrlState, *, limit: int = 1000, cursor: str | None = None
@@ -226,7 +227,7 @@ class RecordingClient(Preloads):
             for url, end in request.ends.items()
             if end == state
         ]
-        return page_of(found, parse_limit(limit, most=PAGE_MAX), cursor)
+        return page_of(found, parse_limit(limit, most=PAGE_MOST), cursor)
 
     async def explain(
         self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
@@ -292,7 +293,7 @@ class RecordingClient(Preloads):
         self._begin()
         found = self._memory.failures_of(parse_site_id(site_id))
         shown = [failure for failure in reversed(found) if reason in (None, failure.reason)]
-        return page_of(shown, parse_limit(limit, most=PAGE_MAX), cursor)
+        return page_of(shown, parse_limit(limit, most=PAGE_MOST), cursor)
 
     async def requeue(
         self, site_id: int, *, ids: Sequence[str] | None = None, limit: int = 10_000
@@ -332,7 +333,7 @@ class RecordingClient(Preloads):
     ) -> Page[AuditEntry]:
         self._begin()
         shown = [entry for entry in reversed(self._memory.audit) if site_id in (None, entry.site_id)]
-        return page_of(shown, parse_limit(limit, most=PAGE_MAX), cursor)
+        return page_of(shown, parse_limit(limit, most=PAGE_MOST), cursor)
 
     async def traffic(self, *, minutes: int = 15) -> list[TrafficPoint]:
         """Return buckets without a call: nobody calls ESA."""

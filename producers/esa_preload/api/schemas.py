@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import WithJsonSchema
 
+from esa_preload.arguments import EXPIRES_MAX_S, TEXT_MAX_CHARS
 from esa_preload.errors import InvalidRequestError
 from esa_preload.model import INT32_MAX, SITE_ID_MAX, Plan, Priority, parse_site_id
 from esa_preload.site_names import NAME_MAX_CHARS
 
 REQUEST_ID = r"^[A-Za-z0-9._:~-]{1,128}$"
 CURSOR = r"^[A-Za-z0-9._~:-]{1,256}$"
-PRINTABLE_MAX_CHARS = 128
-EXPIRES_MAX_S = 366 * 86_400
 
 
 def _site_id(value: object) -> int:
@@ -33,7 +32,7 @@ _SITE_ID_SCHEMA: dict[str, Any] = {
     "description": "The ESA site's id, an int64: as a number, or as its digits.",
 }
 SiteId = Annotated[int, BeforeValidator(_site_id), WithJsonSchema(_SITE_ID_SCHEMA, mode="validation")]
-_Text = Annotated[str, Field(max_length=PRINTABLE_MAX_CHARS)]
+_Text = Annotated[str, Field(max_length=TEXT_MAX_CHARS)]
 _Count = Annotated[int, Field(strict=True, ge=1, le=INT32_MAX)]
 
 
