@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from esa_preload.urls import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
@@ -69,7 +71,8 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if not isinstance(value, float):
-        return str(value)
+        # It may come from whoever can write to Redis: nothing in it moves the cursor, or ends the row.
+        return printable(str(value))
     return f"{value:.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 

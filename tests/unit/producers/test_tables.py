@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from esa_preload.commands.output import print_table
+from esa_preload.commands.output import live_table, print_table
 
 SITE, BATCH = "190007158391808", "0123456789abcdef0123456789abcdef"
 URL = "https://www.example.com/assets/application-0123456789.js?version=1234567890"
@@ -50,3 +50,17 @@ def test_a_number_keeps_the_digits_that_matter(
     """A slow pace is not rounded to another one, and a long time is no power of ten."""
     print_table(("rate",), [{"rate": value}], empty="")
     assert capsys.readouterr().out.split() == ["rate", shown]
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_what_others_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str], *, is_live: bool) -> None:
+    """Neither in a table nor on a line of `watch`, whatever stands in Redis."""
+    rows = [{"url": "https://a.example/\x1b]0;owned\x07\nsecond row\u202e"}]
+    if is_live:
+        with live_table(("url",), is_live=False) as show:
+            show(rows, rows)
+    else:
+        print_table(("url",), rows, empty="")
+    shown = capsys.readouterr().out
+    assert "https://a.example/\\x1b]0;owned\\x07\\x0asecond row\\u202e" in shown
+    assert shown.replace("\n", "").isprintable()
