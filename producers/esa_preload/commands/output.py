@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esa_preload.urls import printable
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
@@ -71,6 +69,8 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if not isinstance(value, float):
+        from esa_preload.urls import printable  # noqa: PLC0415 - keeps --help quick
+
         # It may come from whoever can write to Redis: nothing in it moves the cursor, or ends the row.
         return printable(str(value))
     return f"{value:.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
