@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from esa_preload.channel import Channel, NothingAcceptedError
 from esa_preload.documents import read_field, read_items, read_page, read_value
 from esa_preload.environment import read_secret
 from esa_preload.errors import (
+    EsaPreloadError,
     IncompleteError,
     InvalidRequestError,
     NotDurableError,
@@ -136,7 +138,15 @@ class PreloadClient(Preloads):
             # Raised by *urls* itself: the service never saw their end.
             if not lines.is_broken or not lines.sent_bytes:
                 raise
-            raise IncompleteError(str(exc), receipt=call.nothing(), hint=exc.hint) from exc
+            raise IncompleteError(str(exc), receipt=await self._taken(call), hint=exc.hint) from exc
+
+    async def _taken(self, call: Call) -> Receipt:
+        """Return what the service has taken, as far as it says so by now, of a call that it never saw the end of."""
+        try:
+            status = await self.status(call.request_id)
+        except EsaPreloadError:
+            return call.nothing()
+        return replace(call.nothing(), accepted=status.accepted, merged=status.merged)
 
     async def enqueue_oss(
         self,

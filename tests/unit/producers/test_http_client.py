@@ -39,6 +39,14 @@ RECEIPT: dict[str, object] = {
     "rejected": [],
     "waiting_until": None,
 }
+STATUS: dict[str, object] = {
+    "request_id": "r",
+    "site_id": SITE,
+    "state": "active",
+    "accepted": 7,
+    "merged": 2,
+    **dict.fromkeys(("pending", "in_flight", "submitted", "refused", "expired", "cancelled", "unknown"), 0),
+}
 URLS = ["https://www.example.com/1", "https://www.example.com/\n2"]
 
 Answer = httpx.Response | Exception
@@ -115,6 +123,22 @@ async def test_the_length_of_a_small_body_is_told(count: int, header: str) -> No
     (request,), (body,) = service.requests, service.bodies
     assert header in request.headers
     assert [json.loads(line) for line in gzip.decompress(body).splitlines()] == urls
+
+
+async def test_of_a_list_that_breaks_off_the_service_is_asked_what_it_took() -> None:
+    """It could not answer the call itself. When it cannot say either, nothing is known to be taken."""
+
+    def damaged() -> Iterator[str]:
+        yield from (f"https://www.example.com/{number}" for number in range(200_000))
+        raise InvalidRequestError("the list is damaged")
+
+    for answer, taken in ((httpx.Response(200, json=STATUS), (7, 2)), (problem(404), (0, 0))):
+        service = Service(answer)
+        async with service.client() as client:
+            with pytest.raises(IncompleteError, match="damaged") as caught:
+                await client.enqueue(SITE, damaged(), request_id="r")
+        assert (caught.value.receipt.accepted, caught.value.receipt.merged) == taken
+        assert (service.requests[-1].method, service.requests[-1].url.path) == ("GET", "/v1/preloads/r")
 
 
 async def test_an_enqueue_goes_on_with_the_trace_that_it_is_in() -> None:
