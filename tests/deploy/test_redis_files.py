@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import AuthenticationError, RedisError
 
 import acl
 import esa_preload
 import esa_preload_worker
 from deploy.programs import program
 from docs.pages import DOCS, code_spans, read, table
+from esa_preload import PreloadClient
 from esa_preload.connection import connect
 from esa_preload.scripts import as_text, command
 from esa_preload_worker.check.environment import judge_server
@@ -24,7 +26,7 @@ from processes import environment, started
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterator
 
     from redis.asyncio import Redis
 
@@ -32,31 +34,57 @@ CONFIG = acl.FILE.with_name("redis.conf")
 PACKAGES = [Path(str(module.__file__)).parent for module in (esa_preload, esa_preload_worker)]
 
 
-@asynccontextmanager
-async def server(kind: str) -> AsyncGenerator[Redis]:
-    """Run a server with the two files, but for where it listens and keeps its data; gives a client of its `admin`."""
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Where a server keeps its data: a short name, for its socket."""
     with tempfile.TemporaryDirectory(prefix="esap-") as name:
-        directory = Path(name)
-        users = directory / "users.acl"
-        users.write_text(read(acl.FILE).replace("user admin on ", f"user admin on >{acl.PASSWORD} "))
-        socket = directory / "s"
-        own = f"\nport 0\nunixsocket {socket}\ndir {directory}\naclfile {users}\nlogfile {directory}/log\n"
-        config = directory / "redis.conf"
-        config.write_text(re.sub(r"^aclfile .*$", "", read(CONFIG), flags=re.MULTILINE) + own)
-        binary = str(valkey_binary()) if kind == "valkey" else program(("redis-server",))
-        async with started(binary, str(config), env=environment()):
-            await wait_until(socket.exists)
-            client = connect(f"unix://admin:{acl.PASSWORD}@{socket}")
-            try:
-                yield client
-            finally:
-                await client.aclose()
+        yield Path(name)
+
+
+@asynccontextmanager
+async def server(kind: str, directory: Path) -> AsyncGenerator[Redis]:
+    """Run a server with the two files, but for where it listens and keeps its data; gives a client of its `admin`."""
+    users = directory / "users.acl"
+    users.write_text(read(acl.FILE).replace("user admin on ", f"user admin on >{acl.PASSWORD} "))
+    socket = directory / "s"
+    own = f"\nport 0\nunixsocket {socket}\ndir {directory}\naclfile {users}\nlogfile {directory}/log\n"
+    config = directory / "redis.conf"
+    config.write_text(re.sub(r"^aclfile .*$", "", read(CONFIG), flags=re.MULTILINE) + own)
+    binary = str(valkey_binary()) if kind == "valkey" else program(("redis-server",))
+    async with started(binary, str(config), env=environment()):
+        await wait_until(socket.exists)
+        client = connect(f"unix://admin:{acl.PASSWORD}@{socket}")
+        try:
+            yield client
+        finally:
+            await client.aclose()
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
-async def test_a_server_starts_with_the_files_and_is_fit_for_a_queue(kind: str) -> None:
+async def test_what_was_accepted_is_there_after_a_restart(kind: str, directory: Path) -> None:
+    """Redis 7.0 replays transactions as `default`, with its rights: one that may nothing loses the queue."""
+    async with server(kind, directory) as admin, PreloadClient(admin) as client:
+        receipt = await client.enqueue(1, ["https://www.example.com/a", "https://www.example.com/b"])
+    async with server(kind, directory) as admin, PreloadClient(admin, wait_for_redis=10) as client:
+        assert (await client.status(receipt.request_id)).pending == 2
+
+
+async def test_default_may_all_and_is_nobody(directory: Path) -> None:
+    """Its rights are for the server's own replay: without a password, and off, nobody becomes it."""
+    async with server("valkey", directory) as admin:
+        stranger = connect(f"unix://{directory}/s")
+        with pytest.raises(RedisError, match="Authentication required"):
+            await command(stranger, "PING")
+        await stranger.aclose()
+        for password in ("", "default"):
+            with pytest.raises(AuthenticationError):
+                await command(admin, "AUTH", "default", password)
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_a_server_starts_with_the_files_and_is_fit_for_a_queue(kind: str, directory: Path) -> None:
     """Each line is known to the server, all users are there, nobody but they gets in, and `check` has nothing to say against it."""
-    async with server(kind) as admin:
+    async with server(kind, directory) as admin:
         outcomes = judge_server(await server_facts(admin))
         odd = {each.name: each.state for each in outcomes if each.state not in ("ok", "skipped")}
         # Redis 7.0 has no WAITAOF, and with `appendfsync always` needs none.
