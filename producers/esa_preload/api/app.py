@@ -76,7 +76,7 @@ def create_app(
 def answer(document: Problem, headers: dict[str, str]) -> Response:
     """Return *document* as an answer."""
     return Response(
-        document.model_dump_json(exclude_none=True),
+        document.json_text(),
         status_code=document.status,
         headers=headers,
         media_type=MEDIA_TYPE,

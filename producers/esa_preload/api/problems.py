@@ -84,6 +84,10 @@ class Problem(BaseModel):
     )
     receipt: Receipt | None = Field(None, description="What was taken into the queue nevertheless.")
 
+    def json_text(self) -> str:
+        """Return it as it is sent: without what does not apply; a receipt is whole all the same."""
+        return self.model_dump_json(exclude={name for name, value in self if value is None})
+
 
 class ProblemError(EsaPreloadError):
     """What the API itself refuses; ``kind`` is one of ``KINDS``."""

@@ -94,4 +94,4 @@ def _internal() -> Response:
     document = problem(
         "internal", "an error of the server's own; its log has it under this request's X-Request-Id"
     )
-    return Response(document.model_dump_json(exclude_none=True), status_code=500, media_type=MEDIA_TYPE)
+    return Response(document.json_text(), status_code=500, media_type=MEDIA_TYPE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from esa_preload.api.schemas import Receipt
 from integration.api.conftest import OTHER_SITE, SITE, problem
 from waiting import wait_until
 
@@ -137,7 +138,9 @@ async def test_some_urls_are_rejected_or_all(served: Served) -> None:
     assert (reply.json()["accepted"], reply.json()["rejected_count"]) == (1, len(bad))
     assert all(len(each["url"]) <= 2_048 for each in reply.json()["rejected"])
     reply = await served.http["producer"].post(url_of(), content=b"\n".join([b"", *bad]), headers=headers)
-    assert problem(reply, 422, "nothing-accepted")["receipt"]["rejected_count"] == len(bad)
+    receipt = problem(reply, 422, "nothing-accepted")["receipt"]
+    assert receipt["rejected_count"] == len(bad)
+    assert receipt.keys() == Receipt.model_fields.keys()
 
 
 @pytest.mark.parametrize(
