@@ -63,7 +63,8 @@ async def test_a_request_is_seen_from_its_urls_to_its_end(browser: Browser, cons
         assert browser.until(lambda: browser.text("#said")) == "Done: 200 of 200 URLs submitted"
         return seen
 
-    assert len(await asyncio.to_thread(enqueue_and_look)) >= 3
+    seen = await asyncio.to_thread(enqueue_and_look)
+    assert min(seen) < max(seen) == 100  # how many steps are seen between is the machine's affair
     assert [complaint for complaint in browser.complaints() if "401" not in complaint] == []
     [info] = (await console.preloads.requests(SITE)).items
     assert (info.actor, info.status.submitted) == ("token:producer", 200)
