@@ -59,9 +59,10 @@ $(VENDOR)/htmx.min.js: $(VENV)/.dev $(WEB)/package-lock.json
 	cp $(WEB)/node_modules/uplot/LICENSE $(VENDOR)/uPlot.LICENSE
 	@touch $@
 
+# Without those that use none.
 redis: $(VENV)/.dev  ## The integration tests on a server of yours, REDIS=URL: they EMPTY it (AS=esa-operator+esa-worker: as these users)
 	@test -n "$(REDIS)" || { echo "make redis REDIS=redis://HOST:PORT: say which server the tests may empty (FLUSHALL)"; exit 2; }
-	ESA_PRELOAD_TEST_REDIS=$(REDIS) REDIS_TEST_USER=$(AS) $(BIN)/pytest -n 0 -m "not slow" tests/integration $(foreach part,esa oss sandbox,--ignore=tests/integration/$(part)) # which use none
+	ESA_PRELOAD_TEST_REDIS=$(REDIS) REDIS_TEST_USER=$(AS) $(BIN)/pytest -n 0 -m "not slow" tests/integration $(foreach part,esa oss sandbox,--ignore=tests/integration/$(part))
 
 test-all: test  ## `make test`, then what is slower
 	$(BIN)/pytest -n 2 -m slow
