@@ -12,7 +12,7 @@ VENDOR := producers/esa_preload/api/console/static/vendor
 # What runs in production: no server that is embedded, and nothing that a test needs.
 IMAGE  := worker http oss otel uvloop
 
-.PHONY: help demo test test-all lint types unit assets redis soak bench audit release lock clean
+.PHONY: help demo test test-all slow lint types unit assets redis soak bench audit release lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,8 +64,10 @@ redis: $(VENV)/.dev  ## The integration tests on a server of yours, REDIS=URL: t
 	@test -n "$(REDIS)" || { echo "make redis REDIS=redis://HOST:PORT: say which server the tests may empty (FLUSHALL)"; exit 2; }
 	ESA_PRELOAD_TEST_REDIS=$(REDIS) REDIS_TEST_USER=$(AS) $(BIN)/pytest -n 0 -m "not slow" tests/integration $(foreach part,esa oss sandbox,--ignore=tests/integration/$(part))
 
-test-all: test  ## `make test`, then what is slower
+slow: $(VENV)/.dev assets
 	$(BIN)/pytest -n 2 -m slow
+
+test-all: test slow  ## `make test`, then what is slower
 
 soak: $(VENV)/.dev  ## Break everything at random for ten minutes, then count: lost, planned twice
 	PYTHONPATH=tests $(BIN)/python -m chaos --urls 100000 --seconds 600
