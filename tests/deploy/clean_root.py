@@ -35,6 +35,8 @@ REGISTRY = (
     "https_proxy",
 )
 """How this host reaches the registries."""
+SYSTEM_TRUST = {"PIP_CERT": "/etc/ssl/certs/ca-certificates.crt", "NODE_OPTIONS": "--use-system-ca"}
+"""Whom the system trusts, as a proxy of a company may ask for: pip and npm bring lists of their own."""
 
 
 def need_clean_root() -> None:
@@ -59,7 +61,7 @@ class CleanRoot:
         script = f"cd {shlex.quote(cwd)} && exec {shlex.join(command)}"
         done = subprocess.run(
             self.inside(["/bin/sh", "-c", script]),
-            env={**env, **reach, "HOME": "/root"},
+            env={**env, **SYSTEM_TRUST, **reach, "HOME": "/root"},
             capture_output=True,
             text=True,
             timeout=900,
