@@ -65,7 +65,7 @@ redis: $(VENV)/.dev  ## The integration tests on a server of yours, REDIS=URL: t
 	ESA_PRELOAD_TEST_REDIS=$(REDIS) REDIS_TEST_USER=$(AS) $(BIN)/pytest -n 0 -m "not slow" tests/integration $(foreach part,esa oss sandbox,--ignore=tests/integration/$(part))
 
 slow: $(VENV)/.dev assets
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 -m slow $(SLOW)
 
 test-all: test slow  ## `make test`, then what is slower
 

@@ -27,6 +27,7 @@ needs_config = pytest.mark.skipif(bool(os.environ.get(VARIABLE)), reason="CONFIG
 PLUMBING = (
     *("+acl|setuser", "+client|id", "+client|kill", "+client|list", "+client|pause", "+config|resetstat"),
     *("+config|set", "+dump", "+flushall", "+hkeys", "+keys", "+restore", "+script|flush", "+ttl", "+type"),
+    "+xlen",
     *("~arq:job:*", "~arq:result:*"),  # a job of arq's own, beside which a wake-up is laid
 )
 """What only the tests do, to set a scene and to look behind it: nothing of it is in the packages or in the file."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from redis.asyncio import Redis
 
+import acl
 from esa_preload import PreloadClient, UnknownRequestError
 from esa_preload.connection import connect
 from esa_preload.keys import Keys
@@ -128,7 +129,7 @@ async def _submit_all(redis: Redis, keys: Keys) -> list[str]:
     return submitted
 
 
-@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("durable", [False, pytest.param(True, marks=acl.needs_config)])
 async def test_every_point_of_death_leads_to_the_same_end(
     redis: Redis, redis_url: str, *, durable: bool
 ) -> None:
