@@ -225,6 +225,9 @@ class PreloadClient(Preloads):
     async def status(self, request_id: str) -> RequestStatus:
         return await self._ledger.status(parse_request_id(request_id))
 
+    async def request(self, request_id: str) -> RequestInfo:
+        return await self._ledger.request(parse_request_id(request_id))
+
     async def explain(
         self, request_id: str | None = None, *, site_id: int | None = None, url: str | None = None
     ) -> Explanation:

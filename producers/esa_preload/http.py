@@ -195,6 +195,9 @@ class PreloadClient(Preloads):
     async def status(self, request_id: str) -> RequestStatus:
         return read_value(RequestStatus, await self._channel.ask("GET", _path(request_id)))
 
+    async def request(self, request_id: str) -> RequestInfo:
+        return read_value(RequestInfo, await self._channel.ask("GET", f"{_path(request_id)}/info"))
+
     async def requests(
         self,
         site_id: int | None = None,

@@ -140,6 +140,15 @@ class Preloads(Protocol):
         """
         ...
 
+    async def request(self, request_id: str) -> RequestInfo:
+        """
+        Return a request as :meth:`requests` lists it: who made it, when and how, and its status.
+
+        Raises:
+            UnknownRequestError: as of :meth:`status`.
+        """
+        ...
+
     async def wait(
         self,
         request_id: str,

@@ -98,7 +98,7 @@ class Request:
         )
 
     def info(self, actor: str) -> RequestInfo:
-        """Return the request as a list has it."""
+        """Return who made it, what was asked for, and the counts."""
         call = self.call
         return RequestInfo(
             status=self.status(),

@@ -196,7 +196,7 @@ REQUEST_STATES: tuple[RequestState, ...] = ("active", "done")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestInfo:
     """
-    A request in a list of them.
+    A request: who made it, what was asked for, and what became of it.
 
     Attributes:
         source: who asked, in the words of the call; ``actor``: who called. Empty where nobody said.

@@ -234,9 +234,16 @@ class LedgerView:
         Raises:
             UnknownRequestError: no such request, or it ended longer ago than ``REQUEST_TTL``.
         """
+        return request_status(*await self._record_of(request_id))
+
+    async def request(self, request_id: str) -> RequestInfo:
+        """Return a request as a list of them has it; raises as :meth:`status`."""
+        return request_info(*await self._record_of(request_id))
+
+    async def _record_of(self, request_id: str) -> tuple[dict[str, str], int]:
+        """Return the record of a request, and the moment to read it at, where that matters."""
         _, record = await self._request(request_id)
-        now_ms = await self._now_ms(request_id) if can_expire(record) else 0
-        return request_status(record, now_ms)
+        return record, await self._now_ms(request_id) if can_expire(record) else 0
 
     async def _request(self, request_id: str) -> tuple[str, dict[str, str]]:
         """Return number and record of a request."""

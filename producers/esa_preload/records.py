@@ -74,7 +74,7 @@ def request_status(record: Mapping[str, str], now_ms: int) -> RequestStatus:
 
 
 def request_info(record: Mapping[str, str], now_ms: int) -> RequestInfo:
-    """Return a request as a list of them shows it."""
+    """Return who made a request, what was asked for, and its status."""
     return RequestInfo(
         status=request_status(record, now_ms),
         created_at=moment(float(record["created_at"])),

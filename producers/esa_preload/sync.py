@@ -135,6 +135,10 @@ class SyncPreloads:
         """Return what became of every URL of a request."""
         return self._loop.run(lambda client: client.status(request_id))
 
+    def request(self, request_id: str) -> RequestInfo:
+        """Return a request as :meth:`requests` lists it: who made it, when and how, and its status."""
+        return self._loop.run(lambda client: client.request(request_id))
+
     def wait(
         self,
         request_id: str,

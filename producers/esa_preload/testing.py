@@ -198,6 +198,10 @@ class RecordingClient(Preloads):
         self._begin()
         return self._memory.request(parse_request_id(request_id)).status()
 
+    async def request(self, request_id: str) -> RequestInfo:
+        self._begin()
+        return self._memory.request(parse_request_id(request_id)).info(self._memory.actor)
+
     async def requests(
         self,
         site_id: int | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -147,12 +148,18 @@ async def test_people_get_sentences_and_tables(env: dict[str, str]) -> None:
     assert (await finish("esa-preload", "sites", env=env)).out == "No site has had a URL yet.\n"
     assert (await finish("esa-preload", "failures", env=env)).out == "No failures.\n"
     done = await finish(
-        "esa-preload", "enqueue", "--site", SITE, "https://a.example/", "x", "--request-id", "r", env=env
+        "esa-preload",
+        *("enqueue", "--site", SITE, "https://a.example/", "x", "--request-id", "r", "--source", "cms"),
+        env=env,
     )
     assert done.code == 1
     assert "accepted 1 (merged 0), duplicates 0, rejected 1" in done.out
     assert done.err.startswith("rejected x: ")
-    assert "pending 1" in (await finish("esa-preload", "status", "r", env=env)).out
+    status = (await finish("esa-preload", "status", "r", env=env)).out
+    assert "pending 1" in status
+    assert re.search(
+        r"^made \S+ by \S+@\S+, source cms, priority normal, plan: at once$", status, re.MULTILINE
+    )
     table = (await finish("esa-preload", "sites", env=env)).out
     assert SITE in table
     assert "active" in table

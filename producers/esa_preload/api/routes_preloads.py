@@ -211,7 +211,14 @@ async def list_requests(
 @router.get("/{request_id}", responses=problems("not-found"))
 async def get_status(context: Api, principal: Anybody, request_id: RequestId) -> Status:
     """Tell what became of every URL of a request."""
-    return Status.model_validate(await own_request(context, principal, request_id))
+    found = await own_request(context, principal, request_id)
+    return Status.model_validate(found.status)
+
+
+@router.get("/{request_id}/info", responses=problems("not-found"))
+async def get_request(context: Api, principal: Anybody, request_id: RequestId) -> RequestInfo:
+    """Tell who made a request, when, from which source, with which plan and priority, and what became of its URLs."""
+    return RequestInfo.model_validate(await own_request(context, principal, request_id))
 
 
 @router.get("/{request_id}/urls", responses=problems("not-found"))
@@ -237,14 +244,14 @@ async def cancel(context: Api, principal: Producer, request_id: RequestId) -> Ca
     return Cancelled(request_id=request_id, cancelled=cancelled, in_flight=in_flight)
 
 
-async def own_request(context: Context, principal: Principal, request_id: str) -> model.RequestStatus:
+async def own_request(context: Context, principal: Principal, request_id: str) -> model.RequestInfo:
     """
-    Return the status of a request of one of the token's sites.
+    Return a request of one of the token's sites.
 
     Raises:
         UnknownRequestError: there is no such request, or it is another's.
     """
-    status = await context.client.status(request_id)
-    if not principal.sees(status.site_id):
+    found = await context.client.request(request_id)
+    if not principal.sees(found.status.site_id):
         raise unknown_request(request_id)
-    return status
+    return found

@@ -177,7 +177,7 @@ class PlanDocument(Document):
 
 
 class RequestInfo(Document):
-    """A request in a list of them."""
+    """A request: who made it, what was asked for, and what became of it."""
 
     status: Status
     created_at: datetime

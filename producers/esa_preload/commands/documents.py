@@ -99,3 +99,21 @@ def print_status(status: RequestStatus) -> None:
 
     for names, start in ((REQUEST_COUNTS, ""), (PLAN_COUNTS, "of the submitted: ")):
         click.echo(start + ", ".join(f"{name} {getattr(status, name)}" for name in names))
+
+
+def print_request(info: RequestInfo) -> None:
+    """Print the counts of a request, and who made it, when and how."""
+    from esa_preload.urls import printable  # noqa: PLC0415 - keeps --help quick
+
+    print_status(info.status)
+    document = request_document(info)
+    plan = [f"{name} {value}" for name, value in document["plan"].items() if value is not None]
+    facts = (
+        f"made {document['created_at']}" + (f" by {info.actor}" if info.actor else ""),
+        info.source and f"source {info.source}",
+        f"priority {info.priority}",
+        f"expires {document['expires_at']}" if info.expires_at else "",
+        f"plan: {', '.join(plan) or 'at once'}",
+    )
+    # It may come from whoever can write to Redis.
+    click.echo(printable(", ".join(filter(None, facts))))

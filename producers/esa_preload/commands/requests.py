@@ -10,7 +10,7 @@ import click
 from esa_preload.commands.documents import (
     explanation_document,
     print_explanation,
-    print_status,
+    print_request,
     request_document,
 )
 from esa_preload.commands.output import print_json, print_table
@@ -39,17 +39,16 @@ _COLUMNS = (
 @json_option
 def status(request_id: str, *, as_json: bool) -> None:
     """
-    Tell what became of every URL of a request.
+    Tell what became of every URL of a request, and, without --json, who made it, when and how.
 
     Example: esa-preload status 5f0c… --json
     """
 
     async def show(client: Preloads) -> int:
-        found = await client.status(request_id)
         if as_json:
-            print_json(asdict(found))
+            print_json(asdict(await client.status(request_id)))
         else:
-            print_status(found)
+            print_request(await client.request(request_id))
         return 0
 
     run(show)

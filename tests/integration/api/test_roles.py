@@ -25,6 +25,7 @@ READS = (
     "/v1/sites",
     "/v1/preloads",
     "/v1/preloads/r",
+    "/v1/preloads/r/info",
     "/v1/preloads/r/urls?state=pending",
     f"/v1/failures?site_id={SITE}",
     "/v1/limits",
@@ -112,11 +113,34 @@ async def test_what_belongs_to_others_is_not_there(
 async def test_a_foreign_request_reads_as_an_unknown_one(served: Served) -> None:
     """The answers differ in nothing but the id that was asked for."""
     await served.queue.enqueue(SITE, ["https://www.example.com/a"], request_id="there")
-    texts = [
-        (await served.http["stranger"].get(f"/v1/preloads/{name}")).text.replace(name, "X")
-        for name in ("there", "gone")
-    ]
-    assert texts[0] == texts[1]
+    for path in ("/v1/preloads/{}", "/v1/preloads/{}/info"):
+        texts = [
+            (await served.http["stranger"].get(path.format(name))).text.replace(name, "X")
+            for name in ("there", "gone")
+        ]
+        assert texts[0] == texts[1]
+
+
+async def test_who_made_a_request_is_told_beside_its_status(served: Served) -> None:
+    """The token that enqueued is its actor; the status itself has the fields that it had."""
+    lines = await served.http["producer"].post(
+        f"/v1/preloads?site_id={SITE}&source=cms&priority=low&interval_s=60",
+        content=b"https://www.example.com/a",
+        headers={"Content-Type": "text/plain", "Idempotency-Key": "r"},
+    )
+    assert lines.status_code == 202
+    status = (await served.http["viewer"].get("/v1/preloads/r")).json()
+    info = (await served.http["viewer"].get("/v1/preloads/r/info")).json()
+    assert info.pop("status") == status
+    assert info.pop("created_at").endswith("Z")
+    assert info == {
+        "source": "cms",
+        "actor": "token:producer",
+        "priority": "low",
+        "plan": {"start": None, "end": None, "interval_s": 60, "slice_len": None},
+        "expires_at": None,
+    }
+    assert "actor" not in status
 
 
 async def test_a_foreign_site_s_name_reads_as_an_unknown_one(served: Served, redis: Redis) -> None:

@@ -262,6 +262,7 @@ async def test_cancelling_gives_up_what_is_pending(client: Preloads) -> None:
     ("verb", "arguments"),
     [
         ("status", {}),
+        ("request", {}),
         ("wait", {}),
         ("watch", {}),
         ("cancel", {}),
@@ -358,6 +359,21 @@ async def test_requests_are_listed_newest_first_in_pages(stage: Stage) -> None:
     await stage.client.cancel("r2")
     done = await stage.client.requests(state="done")
     assert [info.status.request_id for info in done.items] == ["r2"]
+    await stage.workers.end_all()
+
+
+async def test_one_request_is_read_as_the_list_has_it(stage: Stage) -> None:
+    """Who made it, from which source, with which plan and priority; its counts are those of now."""
+    plan = Plan(interval_s=60, slice_len=10)
+    arguments: dict[str, Any] = {"plan": plan, "priority": "high", "source": "cms", "expires_in": 3600}
+    await stage.client.enqueue(SITE, urls(2), request_id="r", **arguments)
+    await stage.client.enqueue(SITE, urls(1), request_id="another")
+    found = await stage.client.request("r")
+    assert found == (await stage.client.requests()).items[1]
+    assert (found.source, found.plan, found.priority) == ("cms", plan, "high")
+    assert found.actor
+    await stage.client.cancel("r")
+    assert (await stage.client.request("r")).status == await stage.client.status("r")
     await stage.workers.end_all()
 
 

@@ -10,6 +10,7 @@ import pytest
 from esa_preload.api.console import forms, rendering
 from esa_preload.client import PreloadClient
 from esa_preload.keys import Keys
+from esa_preload.model import Plan
 from esa_preload_worker.ledger import WorkerLedger
 from integration.console.visitor import (
     NAMESPACE,
@@ -232,6 +233,26 @@ async def test_cancel(console: Served, preloads: PreloadClient) -> None:
     assert "3 URLs cancelled; 0 in flight go on" in text_of(cancelled)
     assert "100 % of 3 URLs have ended" in text_of(cancelled)
     assert (await preloads.status("theirs")).cancelled == 3
+
+
+async def test_a_request_says_who_made_it_and_how(console: Served, preloads: PreloadClient) -> None:
+    """By whom, from which source, with which plan and priority; what others wrote is text."""
+    await preloads.acting_as("<b>anna</b>").enqueue(
+        SITE,
+        ["https://www.example.com/"],
+        request_id="asked",
+        source="<i>cms</i>",
+        priority="high",
+        plan=Plan(interval_s=60, slice_len=10),
+        expires_in=3600,
+    )
+    page = await (await console.signed_in("viewer")).get("/requests/asked")
+    assert "<b>anna" not in page.text
+    said = text_of(page)
+    assert "By <b>anna</b> Source <i>cms</i>" in said
+    assert "Plan at once, 10 URLs a slice, 60 s between slices Priority high Expires in" in said
+    by_default = text_of(await (await console.signed_in("viewer")).get("/requests/theirs"))
+    assert "Source – Plan at once Priority normal" in by_default
 
 
 async def test_limits(console: Served, preloads: PreloadClient) -> None:

@@ -57,7 +57,7 @@ async def requeue(visit: Operator, form: Posted, site_id: SiteId) -> Response:
 async def cancel(visit: Enqueuer, form: Posted, request_id: str) -> Response:
     """Give up what a request has pending."""
     del form
-    await visit.status_of(request_id)
+    await visit.own_request(request_id)
     cancelled, in_flight = await visit.preloads.cancel(request_id)
     notice = f"{grouped(cancelled)} URLs cancelled; {grouped(in_flight)} in flight go on"
     return visit.go(f"/requests/{request_id}", notice=notice)

@@ -101,12 +101,14 @@ async def show_requests(visit: SignedIn, site: str = "", state: str = "", cursor
 @router.get("/requests/{request_id}")
 async def show_request(visit: SignedIn, request_id: str, urls: str = "", cursor: str = "") -> Response:
     """Show how far a request has come."""
-    status = await visit.status_of(request_id)
+    info = await visit.own_request(request_id)
+    status = info.status
     counts: dict[UrlState, int] = {state: getattr(status, state) for state in URL_STATES}
     chosen = one_of(URL_STATES, urls) or _first_of(counts)
     listed = await visit.preloads.request_urls(request_id, chosen, limit=URLS_SHOWN, cursor=cursor or None)
     return visit.page(
         "request.html",
+        info=info,
         status=status,
         bar=progress.parts_of(status),
         explanation=await visit.preloads.explain(request_id) if status.state == "active" else None,
@@ -167,7 +169,7 @@ async def show_explanation(visit: SignedIn, request_id: str = "", site: str = ""
     explanation, error = None, None
     try:
         if request_id:
-            await visit.status_of(request_id)
+            await visit.own_request(request_id)
         if request_id or site or url:
             explanation = await visit.preloads.explain(
                 request_id or None, site_id=await visit.site_of(site), url=url or None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from esa_preload.api.context import Context
     from esa_preload.api.tokens import Principal
     from esa_preload.interface import Preloads
-    from esa_preload.model import RequestStatus
+    from esa_preload.model import RequestInfo
 
 PAGES = (
     ("/", "Sites"),
@@ -173,9 +173,9 @@ class Visit:
         """Return the site that somebody wrote into a field, ``None`` for an empty one; raises as :func:`find_own_site`."""
         return await find_own_site(self.console.context, self._known, name_or_id) if name_or_id else None
 
-    async def status_of(self, request_id: str) -> RequestStatus:
+    async def own_request(self, request_id: str) -> RequestInfo:
         """
-        Return the status of a request whose site may be seen.
+        Return a request whose site may be seen.
 
         Raises:
             UnknownRequestError: there is none, or it is of another site.
