@@ -147,12 +147,14 @@ class Controller:
         opened = min(sent, s.cooldown) if s.why > 0 else (s.refused + sent) / 2
         shut = s.cooldown - s.cut if s.why > 0 else s.refused - s.began
         is_window = shut > max(WINDOW_MS, WINDOW_CALLS * 1000 / s.rate) and (s.why > 0 or s.strikes > 2)
+        says_rate = s.reset > 0 or s.good > SAMPLE
         if s.strikes > 1 or s.why > 0:
             self._learn_length(opened, is_window=is_window)
         if is_window:
-            seen = s.good * 1000 / max(opened - s.opened, 1)
-            s.rate = max(self.least, min(s.rate, seen * WINDOW_OVER))
-            s.ceiling = s.rate
+            if says_rate:
+                seen = s.good * 1000 / max(opened - s.opened, 1)
+                s.rate = max(self.least, min(s.rate, seen * WINDOW_OVER))
+                s.ceiling = s.rate
             s.opened, s.good = opened, 1
             s.span = min(s.span, WINDOW_PAY / TARGET)
         else:

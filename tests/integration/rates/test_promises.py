@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integration.rates.limits import Bucket
+from integration.rates.limits import Bucket, Window
 from integration.rates.reference import PROBE_TIMEOUT_MS, Controller
+from integration.rates.scenarios import HINTS
 from integration.rates.simulation import START_MS, Scenario, run
 
 if TYPE_CHECKING:
@@ -125,3 +126,15 @@ def test_a_limit_that_was_always_low_is_not_tried_for_more() -> None:
     outcome = run(Controller(now=START_MS), Scenario(limit=Bucket(0.5, 2), duration_s=7_200))
     assert outcome.use >= 0.95
     assert outcome.throttled <= 0.03
+
+
+def test_a_start_in_a_spent_window_is_no_slow_one() -> None:
+    """Begun or reset when others have used up nearly all of a window, it takes what the next ones let in, hints or none."""
+    for left in (0, 5):
+        for hints in HINTS:
+            limit = Window(200)
+            for _ in range(200 - left):
+                limit.call(0)
+            outcome = run(Controller(now=START_MS), Scenario(limit=limit, hints=hints, warm_s=60))
+            assert outcome.use >= 0.9, (left, hints)
+            assert outcome.throttled <= 0.03, (left, hints)

@@ -129,11 +129,14 @@ local function recovered(s, sent, probed)
   local opened = s.why > 0 and math.min(sent, s.cooldown) or (s.refused + sent) / 2
   local shut = s.why > 0 and s.cooldown - s.cut or s.refused - s.began
   local is_window = shut > math.max(WINDOW_MS, WINDOW_CALLS * 1000 / s.rate) and (s.why > 0 or s.strikes > 2)
+  local says_rate = s.reset > 0 or s.good > SAMPLE -- else it was joined midway, when others had spent nearly all of it
   if s.strikes > 1 or s.why > 0 then learn_length(s, opened, is_window) end
   if is_window then
-    local seen = s.good * 1000 / math.max(opened - s.opened, 1)
-    s.rate = math.max(setting('rate_min'), math.min(s.rate, seen * WINDOW_OVER))
-    s.ceiling = s.rate
+    if says_rate then
+      local seen = s.good * 1000 / math.max(opened - s.opened, 1)
+      s.rate = math.max(setting('rate_min'), math.min(s.rate, seen * WINDOW_OVER))
+      s.ceiling = s.rate
+    end
     s.opened, s.good = opened, 1
     s.span = math.min(s.span, WINDOW_PAY / TARGET)
   else
