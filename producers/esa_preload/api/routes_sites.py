@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
 from esa_preload.api.auth import Anybody, Operator, require_all_sites
 from esa_preload.api.bodies import read_document
-from esa_preload.api.context import Api
+from esa_preload.api.context import Api, Context
+from esa_preload.api.failures import page_of_sites
 from esa_preload.api.openapi import BODY, json_body, problems
 from esa_preload.api.problems import ProblemError
 from esa_preload.api.routes_preloads import Cursor, find_own_site, own_request, own_site
@@ -28,6 +30,11 @@ from esa_preload.api.schemas import (
     Switched,
 )
 from esa_preload.site_names import NAME_MAX_CHARS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from esa_preload.api.tokens import Principal
 
 router = APIRouter(prefix="/v1", tags=["sites"])
 
@@ -79,15 +86,24 @@ async def resume_account(context: Api, principal: Operator) -> Switched:
 async def list_failures(
     context: Api,
     principal: Anybody,
-    site_id: Annotated[SiteId, Query()],
+    site_id: Annotated[SiteId | None, Query()] = None,
     reason: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
     cursor: Cursor = None,
 ) -> Failures:
-    """List the URLs of a site that ended as refused, expired or unknown, the newest first."""
-    own_site(principal, site_id)
-    page = await context.client.failure_page(site_id, reason=reason, limit=limit, cursor=cursor)
+    """List the URLs of a site, the newest first, or of all sites of the token, site after site, that ended as refused, expired or unknown."""
+    read = partial(context.client.failure_page, reason=reason)
+    if site_id is None:
+        page = await page_of_sites(read, await _site_ids(context, principal), limit=limit, cursor=cursor)
+    else:
+        page = await read(own_site(principal, site_id), limit=limit, cursor=cursor)
     return Failures(items=[Failure.model_validate(each) for each in page.items], cursor=page.cursor)
+
+
+async def _site_ids(context: Context, principal: Principal) -> Iterable[int]:
+    if principal.sites is not None:
+        return principal.sites
+    return [site.site_id for site in await context.client.sites()]
 
 
 @router.post(

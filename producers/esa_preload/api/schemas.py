@@ -281,7 +281,7 @@ class Failure(Document):
 
 
 class Failures(Page):
-    """Failures of a site, the newest first."""
+    """Failures of a site, the newest first, or of several, one site after the other by their ids."""
 
     items: list[Failure]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,6 +14,7 @@ from esa_preload.api.token_file import revoke_token
 from esa_preload.keys import Keys
 from esa_preload_worker.ledger import WorkerLedger
 from integration.api.conftest import OTHER_SITE, SITE, problem
+from integration.clients.stages import REASON, LedgerWorkers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +29,7 @@ READS = (
     "/v1/preloads/r",
     "/v1/preloads/r/info",
     "/v1/preloads/r/urls?state=pending",
+    "/v1/failures",
     f"/v1/failures?site_id={SITE}",
     "/v1/limits",
     f"/v1/explain?site_id={SITE}",
@@ -103,7 +106,7 @@ async def test_what_belongs_to_others_is_not_there(
     del least
     await served.queue.enqueue(SITE, ["https://www.example.com/a"], request_id="r")
     reply = await ask(served.http["stranger"], method, path, body)
-    if path in ("/v1/sites", "/v1/audit", "/v1/preloads"):
+    if path in ("/v1/sites", "/v1/audit", "/v1/preloads", "/v1/failures"):
         assert reply.json()["items"] == []
     else:
         problem(reply, 404, "not-found")
@@ -141,6 +144,40 @@ async def test_who_made_a_request_is_told_beside_its_status(served: Served) -> N
         "expires_at": None,
     }
     assert "actor" not in status
+
+
+async def test_failures_of_all_sites_are_those_of_the_token(served: Served, redis: Redis) -> None:
+    """Site after site, in pages; a token of some sites learns of no other, nor of its number by a cursor."""
+    for site in (SITE, OTHER_SITE):
+        await served.queue.enqueue(site, [f"https://www.example.com/{site}/{n}" for n in range(3)])
+    await LedgerWorkers(redis).end_all("refused")
+
+    async def read(name: str) -> tuple[list[dict[str, Any]], set[str]]:
+        query: dict[str, Any] = {"limit": 2, "reason": REASON}
+        found: list[dict[str, Any]] = []
+        named: set[str] = set()
+        while True:
+            page = (await served.http[name].get("/v1/failures", params=query)).json()
+            found += page["items"]
+            if page["cursor"] is None:
+                return found, named
+            query["cursor"] = page["cursor"]
+            named.add(page["cursor"].partition(":")[0])
+
+    own = [
+        {**asdict(each), "at": each.at.isoformat().replace("+00:00", "Z")}
+        for each in await served.queue.failures(SITE)
+    ]
+    found, named = await read("viewer")
+    assert found == own[::-1]
+    assert named == {str(SITE)}
+    everything, _ = await read("admin")
+    assert [each["site_id"] for each in everything] == [OTHER_SITE] * 3 + [SITE] * 3
+    assert everything[3:] == own[::-1]
+    other_reason = await served.http["admin"].get("/v1/failures?reason=expired")
+    assert other_reason.json() == {"items": [], "cursor": None}
+    for cursor in ("x", f"{SITE}:x"):
+        problem(await served.http["admin"].get(f"/v1/failures?cursor={cursor}"), 422, "invalid")
 
 
 async def test_a_foreign_site_s_name_reads_as_an_unknown_one(served: Served, redis: Redis) -> None:
