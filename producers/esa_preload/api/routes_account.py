@@ -49,7 +49,7 @@ async def change_limits(request: Request, context: Api, principal: Operator) -> 
     return await _limits(client)
 
 
-@router.put("/limits/{operation}", responses=problems(*BODY), openapi_extra=json_body(RateInput))
+@router.put("/limits/{operation}", responses=problems(*BODY, "not-found"), openapi_extra=json_body(RateInput))
 async def set_limit(request: Request, context: Api, principal: Operator, operation: Operation) -> Limits:
     """Have an operation called at a rate, whatever was learnt of its limit. Takes a token of all sites."""
     require_all_sites(principal)
@@ -59,7 +59,7 @@ async def set_limit(request: Request, context: Api, principal: Operator, operati
     return await _limits(client)
 
 
-@router.delete("/limits/{operation}", responses=problems())
+@router.delete("/limits/{operation}", responses=problems("not-found"))
 async def reset_limit(context: Api, principal: Operator, operation: Operation) -> Limits:
     """Forget what was learnt or set of an operation: its limit is learnt anew. Takes a token of all sites."""
     require_all_sites(principal)
