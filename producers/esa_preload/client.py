@@ -243,6 +243,9 @@ class PreloadClient(Preloads):
     async def sites(self) -> list[SiteStatus]:
         return await self._ledger.site_statuses()
 
+    async def site(self, site_id: int) -> SiteStatus:
+        return await self._ledger.site(parse_site_id(site_id))
+
     async def site_id(self, name_or_id: str | int) -> int:
         if not isinstance(name_or_id, str) or name_or_id.isdecimal():
             return parse_site_id(name_or_id)

@@ -241,6 +241,10 @@ class PreloadClient(Preloads):
     async def sites(self) -> list[SiteStatus]:
         return read_items(SiteStatus, await self._channel.ask("GET", "/v1/sites", about="site"))
 
+    async def site(self, site_id: int) -> SiteStatus:
+        path = f"/v1/sites/{parse_site_id(site_id)}"
+        return read_value(SiteStatus, await self._channel.ask("GET", path, about="site"))
+
     async def site_id(self, name_or_id: str | int) -> int:
         if not isinstance(name_or_id, str) or name_or_id.isdecimal():
             return parse_site_id(name_or_id)

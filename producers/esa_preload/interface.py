@@ -249,6 +249,15 @@ class Preloads(Protocol):
         """Return the totals and the state of every site, the first seen first."""
         ...
 
+    async def site(self, site_id: int) -> SiteStatus:
+        """
+        Return the totals and the state of one site, without a look at the others.
+
+        Raises:
+            UnknownSiteError: the site has never been seen.
+        """
+        ...
+
     async def site_id(self, name_or_id: str | int) -> int:
         """
         Return the id of a site: a number as it is, a name by the list of the account's sites that the workers keep.

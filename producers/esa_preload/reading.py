@@ -361,10 +361,19 @@ class LedgerView:
 
     async def site_statuses(self) -> list[SiteStatus]:
         """Return the totals and state of every site."""
-        return [
-            site_status(site_id, record, oldest, now)
-            for site_id, record, oldest, now in await self.site_records()
-        ]
+        return [site_status(*record) for record in await self.site_records()]
+
+    async def site(self, site_id: int) -> SiteStatus:
+        """
+        Return the totals and state of one site.
+
+        Raises:
+            UnknownSiteError: the site has never been seen.
+        """
+        records = await self._ask(partial(self._read_sites, 0, site_id))
+        if not records:
+            raise self.unknown_site(site_id)
+        return site_status(*records[0])
 
     async def site_records(self) -> list[tuple[int, dict[str, str], int | None, int]]:
         """
@@ -379,8 +388,9 @@ class LedgerView:
             if len(some) < SITES_A_CALL:
                 return found
 
-    async def _read_sites(self, first: int) -> list[tuple[int, dict[str, str], int | None, int]]:
-        reply: Any = await run_script(self.redis, SITES, self.keys.prefix, (self._now, first, SITES_A_CALL))
+    async def _read_sites(self, first: int, *only: int) -> list[tuple[int, dict[str, str], int | None, int]]:
+        arguments: tuple[str | int, ...] = (self._now, first, SITES_A_CALL, *only)
+        reply: Any = await run_script(self.redis, SITES, self.keys.prefix, arguments)
         page = json.loads(as_text(reply))
         return [
             (

@@ -203,6 +203,10 @@ class SyncPreloads:
         """Return the totals and the state of every site, the first seen first."""
         return self._loop.run(lambda client: client.sites())
 
+    def site(self, site_id: int) -> SiteStatus:
+        """Return the totals and the state of one site, without a look at the others."""
+        return self._loop.run(lambda client: client.site(site_id))
+
     def site_id(self, name_or_id: str | int) -> int:
         """Return the id of a site: a number as it is, a name by the list of the account's sites that the workers keep."""
         return self._loop.run(lambda client: client.site_id(name_or_id))

@@ -259,6 +259,10 @@ class RecordingClient(Preloads):
         self._begin()
         return [self._memory.site_status(number) for number in self._memory.site_ids()]
 
+    async def site(self, site_id: int) -> SiteStatus:
+        self._begin()
+        return self._memory.site_status(self._memory.site(parse_site_id(site_id)))
+
     async def site_id(self, name_or_id: str | int) -> int:
         self._begin()
         if not isinstance(name_or_id, str) or name_or_id.isdecimal():

@@ -48,6 +48,12 @@ async def list_sites(context: Api, principal: Anybody) -> Sites:
     return Sites(items=[Site.model_validate(site) for site in found if principal.sees(site.site_id)])
 
 
+@router.get("/sites/{site_id}", responses=problems("not-found"))
+async def get_site(context: Api, principal: Anybody, site_id: OwnSiteId) -> Site:
+    """Tell the state and the totals of one site."""
+    return Site.model_validate(await context.client.site(own_site(principal, site_id)))
+
+
 @router.get("/site-id", responses=problems("not-found"))
 async def find_site(
     context: Api, principal: Anybody, name: Annotated[str, Query(min_length=1, max_length=NAME_MAX_CHARS)]

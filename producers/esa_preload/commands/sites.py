@@ -90,7 +90,7 @@ def resume(site: str | None, *, account: bool) -> None:
         changed = await client.resume(number)
         what = "the account" if number is None else f"site {number}"
         click.echo(f"{what} goes on" if changed else f"nothing held {what}")
-        if number is not None and any(site.reason.startswith("account: ") for site in await client.sites()):
+        if number is not None and (await client.site(number)).reason.startswith("account: "):
             click.echo("The account is blocked, and with it every site: see `resume --account`.", err=True)
         return 0
 

@@ -1,5 +1,6 @@
 #!lua flags=no-writes
--- Read totals and state of some sites at one instant, the first seen first. ARGV: 2 sites to leave out, 3 most sites to read.
+-- Read totals and state of some sites at one instant, the first seen first. ARGV: 2 sites to leave out, 3 most sites to read; or 4 the
+-- only site to read, if it was ever seen.
 -- Returns JSON: {now, account {blocked_code, blocked_hint, blocked_until}, sites [[site, jobs of ours that ESA holds, when its oldest pending
 -- URL was accepted or null, its record, with how many URLs are in its lanes, and its name]...]}, moments as ms. O(sites read and their lanes).
 local FIELDS = { 'accepted', 'merged', 'submitted', 'refused', 'expired', 'cancelled', 'unknown', 'pending', 'in_flight', 'batches', 'paused',
@@ -12,8 +13,13 @@ local function read(key, fields)
   return record
 end
 
-local first, sites = tonumber(ARGV[2]), {}
-local ids = call('ZRANGE', P .. 'sites', first, first + tonumber(ARGV[3]) - 1)
+local first, only, sites = tonumber(ARGV[2]), ARGV[4], {}
+local ids
+if only then
+  ids = call('ZSCORE', P .. 'sites', only) and { only } or {}
+else
+  ids = call('ZRANGE', P .. 'sites', first, first + tonumber(ARGV[3]) - 1)
+end
 local names = #ids > 0 and call('HMGET', P .. 'site-names', unpack(ids))
 for i, site in ipairs(ids) do
   local oldest, in_lanes = INF, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -280,6 +281,7 @@ async def test_an_unknown_request_is_told(client: Preloads, verb: str, arguments
 @pytest.mark.parametrize(
     ("verb", "arguments"),
     [
+        ("site", {"site_id": SITE}),
         ("pause", {"site_id": SITE}),
         ("resume", {"site_id": SITE}),
         ("explain", {"site_id": SITE}),
@@ -301,10 +303,25 @@ async def test_a_site_is_paused_and_goes_on(stage: Stage) -> None:
     ]
     (site,) = await stage.client.sites()
     assert (site.site_id, site.state, site.reason) == (SITE, "paused", "origin is down")
+    one = await stage.client.site(SITE)
+    assert replace(one, oldest_pending_s=0) == replace(site, oldest_pending_s=0)
     assert [await stage.client.resume(SITE), await stage.client.resume(SITE)] == [True, False]
     assert [each.state for each in await stage.client.sites()] == ["active"]
     assert await stage.client.site_id(str(SITE)) == await stage.client.site_id(SITE) == SITE
     await stage.workers.end_all()
+
+
+async def test_one_site_is_read_without_the_others(stage: Stage) -> None:
+    """It is the one that was asked for, with its name and its totals."""
+    await stage.workers.list_sites()
+    for number, site_id in enumerate((SITE, 7, SITE + 1), start=1):
+        await stage.client.enqueue(site_id, urls(number))
+    site = await stage.client.site(7)
+    assert (site.site_id, site.name, site.state, site.pending) == (7, "shop.example.com", "active", 2)
+    with pytest.raises(InvalidRequestError):
+        await stage.client.site(0)
+    await stage.workers.end_all()
+    assert (await stage.client.site(7)).submitted == 2
 
 
 @pytest.mark.parametrize("said", ["shop.example.com", "Shop.Example.com.", " shop.example.com "])

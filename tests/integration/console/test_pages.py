@@ -327,6 +327,19 @@ async def test_what_is_not_there_is_told_on_a_page(console: Served, path: str, s
     assert 'href="/"' in page.text
 
 
+@pytest.mark.parametrize("path", [f"/sites/{SITE}", "/requests/theirs"])
+async def test_a_page_of_one_site_reads_no_other(
+    console: Served, preloads: PreloadClient, redis: Redis, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Of 10,000 sites it shows the name of one."""
+    await WorkerLedger(redis, Keys(NAMESPACE)).keep_site_names({"www.example.com": SITE})
+    visitor = await console.signed_in("viewer")
+    monkeypatch.delattr(type(preloads), "sites")
+    page = await visitor.get(path)
+    assert page.status_code == 200
+    assert "www.example.com" in text_of(page)
+
+
 async def test_an_outage_of_redis_is_a_page_too(secrets: dict[str, str], tokens_file: Path) -> None:
     """With the status that tells an open page that it is not up to date, and what to do."""
     async with PreloadClient("redis://127.0.0.1:1") as nowhere:

@@ -66,7 +66,7 @@ def _need(site: SiteStatus) -> tuple[int, int]:
 async def show_site(visit: SignedIn, site_id: SiteId) -> Response:
     """Show one site."""
     explanation = await visit.preloads.explain(site_id=site_id)
-    site = next(site for site in await visit.preloads.sites() if site.site_id == site_id)
+    site = await visit.preloads.site(site_id)
     return visit.page(
         "site.html",
         site=site,
@@ -116,7 +116,7 @@ async def show_request(visit: SignedIn, request_id: str, urls: str = "", cursor:
         urls_state=chosen,
         url_choices=[(state, f"{state} ({grouped(count)})") for state, count in counts.items()],
         older=older(visit, listed),
-        names=names_of(await own_sites(visit)),
+        names=names_of([await visit.preloads.site(status.site_id)]),
         said=progress.said(status),
     )
 
