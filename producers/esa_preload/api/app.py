@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from esa_preload.api import docs, routes_account, routes_preloads, routes_sites
 from esa_preload.api.bodies import Streams
 from esa_preload.api.console import add_console
+from esa_preload.api.console.answering import is_for_people, unknown_page
 from esa_preload.api.context import Context
 from esa_preload.api.metrics import Metrics
 from esa_preload.api.openapi import describe
@@ -102,7 +103,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     headers = dict(found.headers or {})
     if kind == "method-not-allowed" and (allowed := _methods_of(request)):
         headers["Allow"] = ", ".join(allowed)
-    return await _answer_error(request, ProblemError(kind, str(found.detail), headers=headers))
+    problem = ProblemError(kind, str(found.detail), headers=headers)
+    return unknown_page(request, problem) if is_for_people(request) else answer(*problem_of(problem))
 
 
 def _methods_of(request: Request) -> list[str]:

@@ -327,6 +327,40 @@ async def test_what_is_not_there_is_told_on_a_page(console: Served, path: str, s
     assert 'href="/"' in page.text
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/nothing", 404), ("/sites/5/nothing?x=1", 404), ("/static/nothing.js", 404), (PAUSE, 405)],
+)
+async def test_an_address_that_no_page_has_is_told_on_a_page(console: Served, path: str, status: int) -> None:
+    """To a browser, with the navigation for who is signed in; whoever else asks gets a document, and so does the API's path."""
+    visitor = await console.signed_in("viewer")
+    page = await visitor.get(path, Accept="text/html,application/xhtml+xml,*/*;q=0.8")
+    assert page.status_code == status
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    assert 'href="/requests"' in page.text
+    stranger = await console.visitor().get(path, Accept="text/html")
+    assert (stranger.status_code, 'href="/requests"' in stranger.text) == (status, False)
+    assert 'href="/"' in stranger.text
+    for answer in (
+        await visitor.get(path),
+        await visitor.get("/v1/nothing", Accept="text/html"),
+        await visitor.client.post("/nothing", headers={"Accept": "text/html"}),
+    ):
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_unknown_address_leads_to_no_other_host(console: Served) -> None:
+    """Neither by its path nor by what is written in it."""
+    visitor = await console.signed_in("viewer")
+    page = await visitor.client.get(
+        "http://console.example//evil.example/%22%3E%3Cb%3E", headers={"Accept": "text/html"}
+    )
+    assert page.status_code == 404
+    assert "evil.example" not in page.text
+    assert "<b>" not in page.text
+
+
 @pytest.mark.parametrize("path", [f"/sites/{SITE}", "/requests/theirs"])
 async def test_a_page_of_one_site_reads_no_other(
     console: Served, preloads: PreloadClient, redis: Redis, monkeypatch: pytest.MonkeyPatch, path: str

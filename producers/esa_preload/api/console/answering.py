@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from fastapi.routing import APIRoute
 from starlette.responses import RedirectResponse, Response
 
+from esa_preload.api.console.guards import signed_in
 from esa_preload.api.console.visits import SignInNeededError, Visit
 from esa_preload.api.problems import ProblemError, problem_of
 from esa_preload.errors import EsaPreloadError
@@ -65,6 +67,20 @@ def problem_page(visit: Visit, error: EsaPreloadError) -> Response:
     )
     response.headers.update(headers)
     return response
+
+
+def is_for_people(request: Request) -> bool:
+    """Tell whether a browser asks for an address that is none of the API's."""
+    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    return wants_page and not request.url.path.startswith("/v1/")
+
+
+def unknown_page(request: Request, error: EsaPreloadError) -> Response:
+    """Return the page that tells *error* at an address that no page has; who is signed in finds the way on from it."""
+    visit = Visit.of(request)
+    with contextlib.suppress(EsaPreloadError):
+        signed_in(visit)
+    return visit.finish(problem_page(visit, error))
 
 
 def ask_to_sign_in(visit: Visit) -> Response:

@@ -113,9 +113,9 @@ class Visit:
 
     @property
     def here(self) -> str:
-        """The address of the page."""
+        """The address of the page; one that leads to another host is none."""
         query = self.request.url.query
-        return f"{self.request.url.path}?{query}" if query else self.request.url.path
+        return local_path(f"{self.request.url.path}?{query}" if query else self.request.url.path)
 
     @property
     def pages(self) -> tuple[tuple[str, str], ...]:
