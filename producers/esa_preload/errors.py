@@ -62,6 +62,7 @@ class QueueUnavailableError(EsaPreloadError):
     Redis, or the service before it, cannot be used now: repeat the call with the same ``request_id``, which resumes where it stopped.
 
     Attributes:
+        summary: the message without what the server or the network said, which may name hosts.
         request_id: of the call that broke off.
         receipt: what an enqueue had put in the queue for certain; the chunks on their way may be there as well.
         is_outage: it may pass by itself. If not, somebody must act: memory, rights, a password.
@@ -70,14 +71,16 @@ class QueueUnavailableError(EsaPreloadError):
 
     def __init__(
         self,
-        message: str,
+        summary: str,
         *,
+        said: str = "",
         request_id: str | None = None,
         hint: str = "",
         is_outage: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(f"{summary}: {said}" if said else summary, hint=hint)
+        self.summary = summary
         self.request_id = request_id
         self.receipt: Receipt | None = None
         self.is_outage = is_outage

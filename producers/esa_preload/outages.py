@@ -41,9 +41,9 @@ def redis_errors(request_id: str | None = None, *, away_hint: str = SERVER_AWAY)
     except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
         # redis-py wraps what it meets while it connects.
         is_login = isinstance(exc, _LOGIN) or isinstance(exc.__cause__, _LOGIN)
-        why = str(exc) or f"no reply within {STEP_S:g} s"
         raise QueueUnavailableError(
-            f"Redis refused the login: {why}" if is_login else f"Redis cannot be reached: {why}",
+            "Redis refused the login" if is_login else "Redis cannot be reached",
+            said=str(exc) or f"no reply within {STEP_S:g} s",
             request_id=request_id,
             hint=away_hint,
             is_outage=not is_login,
@@ -53,10 +53,13 @@ def redis_errors(request_id: str | None = None, *, away_hint: str = SERVER_AWAY)
         if message.startswith("UNSUPPORTED"):
             raise UnsupportedRecordError(message, hint="upgrade esa-preload in this process") from exc
         raise QueueUnavailableError(
-            f"Redis refused the command: {message}",
+            "Redis refused the command",
+            said=message,
             request_id=request_id,
             hint="see the server's memory, role and access rights",
             is_outage=isinstance(exc, _OUTAGES) or message.startswith(_OUTAGE_WORDS),
         ) from exc
     except RedisError as exc:
-        raise QueueUnavailableError(f"Redis failed: {exc}", request_id=request_id, hint=away_hint) from exc
+        raise QueueUnavailableError(
+            "Redis failed", said=str(exc), request_id=request_id, hint=away_hint
+        ) from exc

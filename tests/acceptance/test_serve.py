@@ -281,7 +281,7 @@ async def test_a_port_that_is_taken(redis: Redis, redis_url: str) -> None:
 
 
 async def test_without_redis(tmp_path: Path) -> None:
-    """It starts, says 503 with Retry-After, is alive and not ready; the password of the URL gets nowhere."""
+    """It starts, says 503 with Retry-After, is alive and not ready; where Redis is stands in the log alone, and the password of the URL nowhere."""
     env = serve_environment(f"unix://user:canary-password@{tmp_path}/none.sock")
     async with serving(env) as (server, http, ops_url):
         reply = await http.post(f"/v1/preloads?site_id={SITE}", content=b"https://a.example/", headers=LINES)
@@ -292,6 +292,10 @@ async def test_without_redis(tmp_path: Path) -> None:
             "/docs#problem-unavailable",
         )
         assert int(reply.headers["retry-after"]) > 0
+        assert document["detail"] == "Redis cannot be reached"
+        assert str(tmp_path) not in reply.text
+        await wait_until(lambda: server.events("http.unavailable"))
+        assert str(tmp_path) in server.events("http.unavailable")[0]["message"]
         assert (await http.get(f"{ops_url}/livez")).status_code == 200
         ready = await http.get(f"{ops_url}/readyz")
         assert ready.status_code == 503

@@ -8,6 +8,7 @@ EVENTS = (
     "http.stopped",
     "http.warning",
     "http.error",
+    "http.unavailable",
     "http.request",
     "console.signed_in",
     "console.refused",

@@ -20,9 +20,12 @@ from esa_preload.errors import (
     UnknownSiteError,
     UnsupportedRecordError,
 )
+from esa_preload.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+log = get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -116,13 +119,16 @@ class BodyError(InvalidRequestError):
 
 
 def problem_of(error: EsaPreloadError) -> tuple[Problem, dict[str, str]]:
-    """Return what to answer to *error*, and with which headers."""
-    kind = kind_of(error)
+    """Return what to answer to *error*, and with which headers. Where Redis is, is for the log alone."""
+    kind, detail = kind_of(error), str(error)
+    if isinstance(error, QueueUnavailableError):
+        log.warning("http.unavailable", message=detail, hint=error.hint)
+        detail = error.summary
     receipt = getattr(error, "receipt", None)
     request_id = getattr(error, "request_id", None) or (receipt.request_id if receipt else None)
     document = problem(
         kind,
-        str(error),
+        detail,
         hint=error.hint or None,
         errors=list(getattr(error, "errors", ())) or None,
         request_id=request_id,

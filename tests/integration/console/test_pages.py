@@ -384,6 +384,7 @@ async def test_an_outage_of_redis_is_a_page_too(secrets: dict[str, str], tokens_
             page = await visitor.get(path)
             assert page.status_code == 503
             assert "What to do:" in text_of(page)
+            assert "127.0.0.1" not in page.text
 
 
 async def test_without_the_libraries_of_others_every_page_works(
