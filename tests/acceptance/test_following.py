@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
 
 from esa_preload import PreloadClient
 from esa_preload.scripts import command
+from integration.clients.stages import LedgerWorkers
 from processes import BIN, environment, finish
 
 if TYPE_CHECKING:
@@ -85,6 +86,18 @@ async def test_watch_prints_a_document_each_change(redis: Redis, env: dict[str, 
         assert (await next_document(process))["state"] == "active"
         await client.pause(SITE, reason="a test")
         assert (await next_document(process))["reason"] == "a test"
+
+
+@pytest.mark.parametrize(("how", "code"), [("submitted", 0), ("refused", 1)])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+async def test_watch_ends_as_wait_does(
+    redis: Redis, env: dict[str, str], how: Literal["submitted", "refused"], code: int, form: tuple[str, ...]
+) -> None:
+    """With 1 when some URLs did not get through, whatever it prints."""
+    await PreloadClient(redis, namespace="t").enqueue(SITE, ["https://a.example/1"], request_id="r")
+    await LedgerWorkers(redis).end_all(how)
+    for verb in ("watch", "wait"):
+        assert (await finish("esa-preload", verb, "r", *form, env=env)).code == code, verb
 
 
 async def test_failures_are_exported(redis: Redis, keys: Keys, env: dict[str, str]) -> None:

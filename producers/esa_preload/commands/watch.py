@@ -58,16 +58,17 @@ def watch(request_id: str | None, interval_s: float, *, as_json: bool) -> None:
     """
     Show a request until it is done, or all sites until you interrupt: live on a terminal, else a line each change.
 
+    Of a request it ends with 1 when some URLs were refused, expired, or ended as unknown, as `wait` does.
+
     Example: esa-preload watch 5f0c… --json
     """
 
     async def do(client: Preloads) -> int:
         columns = _SITE_COLUMNS if request_id is None else _REQUEST_COLUMNS
         with live_table(columns, is_live=sys.stdout.isatty() and not as_json) as show:
-            if request_id is None:
-                await _watch_sites(client, show, interval_s, as_json=as_json)
-            else:
-                await _watch_request(client, show, request_id, interval_s, as_json=as_json)
+            if request_id is not None:
+                return await _watch_request(client, show, request_id, interval_s, as_json=as_json)
+            await _watch_sites(client, show, interval_s, as_json=as_json)
         return 0
 
     run(do)
@@ -75,13 +76,16 @@ def watch(request_id: str | None, interval_s: float, *, as_json: bool) -> None:
 
 async def _watch_request(
     client: Preloads, show: Any, request_id: str, interval_s: float, *, as_json: bool
-) -> None:
+) -> int:
+    code = 0
     async for status in client.watch(request_id, interval_s=interval_s):
+        code = EXIT_FAILED if has_failed(status) else 0
         document = asdict(status)
         if as_json:
             print_json(document)
         else:
             show([document], [document])
+    return code
 
 
 async def _watch_sites(client: Preloads, show: Any, interval_s: float, *, as_json: bool) -> None:
