@@ -7,12 +7,13 @@ from typing import TypedDict, cast
 
 
 class GateFacts(TypedDict):
-    """Whether an operation may be called: ``at`` and ``why`` are ``None`` while it may."""
+    """Whether an operation may be called: ``at`` and ``why`` are ``None`` while it may. ``fixed``: calls/s that were set, or 0."""
 
     operation: str
     at: int | None
     why: str | None
     rate: float
+    fixed: float
 
 
 class AccountFacts(TypedDict):

@@ -329,7 +329,9 @@ class Preloads(Protocol):
 
     async def set_limit(self, operation: str, rate: float) -> None:
         """
-        Have *operation* called *rate* times a second, whatever was learnt of its limit; cooldowns are kept.
+        Have *operation* called *rate* times a second, and less only while ESA throttles at that.
+
+        What was learnt of its limit is forgotten, but for a cooldown. To set what is set already changes nothing.
 
         Raises:
             InvalidRequestError: there is no such operation, or the workers' settings do not allow the rate.
@@ -337,7 +339,7 @@ class Preloads(Protocol):
         await self.change_limits([(operation, rate)])
 
     async def reset_limits(self, operation: str | None = None) -> None:
-        """Forget what was learnt or set of *operation*, or of all: its limit is learnt anew, from ``RATE_INITIAL`` on."""
+        """Forget what was learnt or set of *operation*, or of all, but for a cooldown: its limit is learnt anew, from ``RATE_INITIAL`` on."""
         operations = PACED_OPERATIONS if operation is None else (operation,)
         await self.change_limits([(each, None) for each in operations])
 

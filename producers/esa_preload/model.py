@@ -288,7 +288,8 @@ class OperationLimit:
     The pace of an operation.
 
     Attributes:
-        rate: calls/s now allowed; ``is_fixed``: because an operator says so.
+        rate: calls/s now allowed.
+        is_fixed: an operator has set them: they are never more than ``set_rate``, and less while ESA throttles at that.
         ceiling: calls/s at which ESA throttled last; ``None`` before it ever did.
         cooldown_s: nobody calls it for so long.
         window_s: length of the window in which ESA counts calls, where that was learnt.
@@ -297,9 +298,15 @@ class OperationLimit:
     operation: str
     rate: float
     is_fixed: bool = False
+    set_rate: float | None = None
     ceiling: float | None = None
     cooldown_s: float = 0.0
     window_s: float | None = None
+
+    @property
+    def is_set_too_high(self) -> bool:
+        """ESA throttled at what was set, so that the pace is below it."""
+        return self.set_rate is not None and self.rate < self.set_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,6 +164,7 @@ class LedgerView:
                     operation=operation,
                     rate=rate,
                     is_fixed=fixed > 0,
+                    set_rate=fixed or None,
                     ceiling=ceiling or None,
                     cooldown_s=max(0.0, cooldown - now_ms) / 1000,
                     window_s=length / 1000 or None,

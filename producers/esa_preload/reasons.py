@@ -168,6 +168,8 @@ def gate(gate: GateFacts) -> list[Reason]:
     code, text, hint = known
     until = moment(gate["at"])
     text = text.format(operation=gate["operation"], until=shown(until), rate=gate["rate"])
+    if gate["rate"] < gate["fixed"] and code != "endpoint":
+        hint = f"ESA throttles at the {gate['fixed']:g} calls/s that were set: see `esa-preload limits`"
     return [Reason(code=code, text=text, hint=hint, until=until)]
 
 

@@ -321,9 +321,9 @@ class RecordingClient(Preloads):
         """Return the rates that were set."""
         self._begin()
         return [
-            OperationLimit(operation=operation, rate=self._rates[operation], is_fixed=True)
+            OperationLimit(operation=operation, rate=rate, is_fixed=True, set_rate=rate)
             for operation in PACED_OPERATIONS
-            if operation in self._rates
+            if (rate := self._rates.get(operation))
         ]
 
     async def change_limits(self, changes: Iterable[tuple[str, float | None]]) -> None:

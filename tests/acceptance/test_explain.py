@@ -96,7 +96,7 @@ async def test_its_exit_codes(env: dict[str, str]) -> None:
 
 
 async def test_limits_are_shown_set_and_reset(env: dict[str, str]) -> None:
-    """Nothing is known at first; a rate that is set is shown as fixed, in the table and the document, until it is reset."""
+    """Nothing is known at first; a rate that is set is shown, in the table and the document, until it is reset."""
     assert (await run(env, "limits")).out == "Nothing is known of any operation's limit yet.\n"
     assert (await run(env, "limits", "--json")).json() == []
     done = await run(
@@ -111,6 +111,7 @@ async def test_limits_are_shown_set_and_reset(env: dict[str, str]) -> None:
         "operation",
         "rate",
         "is_fixed",
+        "set_rate",
         "ceiling",
         "cooldown_s",
         "window_s",

@@ -51,7 +51,7 @@ async def change_limits(request: Request, context: Api, principal: Operator) -> 
 
 @router.put("/limits/{operation}", responses=problems(*BODY, "not-found"), openapi_extra=json_body(RateInput))
 async def set_limit(request: Request, context: Api, principal: Operator, operation: Operation) -> Limits:
-    """Have an operation called at a rate, whatever was learnt of its limit. Takes a token of all sites."""
+    """Have an operation called at a rate, and at less only while ESA throttles at that. Takes a token of all sites."""
     require_all_sites(principal)
     document = await read_document(request, context.settings, RateInput)
     client = context.acting_as(principal)
@@ -61,7 +61,7 @@ async def set_limit(request: Request, context: Api, principal: Operator, operati
 
 @router.delete("/limits/{operation}", responses=problems("not-found"))
 async def reset_limit(context: Api, principal: Operator, operation: Operation) -> Limits:
-    """Forget what was learnt or set of an operation: its limit is learnt anew. Takes a token of all sites."""
+    """Forget what was learnt or set of an operation, but for a cooldown: its limit is learnt anew. Takes a token of all sites."""
     require_all_sites(principal)
     client = context.acting_as(principal)
     await client.reset_limits(operation)

@@ -299,7 +299,10 @@ class Limit(Document):
 
     operation: str
     rate: float = Field(description="Calls/s now allowed.")
-    is_fixed: bool = Field(description="Because an operator says so.")
+    is_fixed: bool = Field(description="An operator has set a rate.")
+    set_rate: float | None = Field(
+        description="Calls/s that an operator has set: never exceeded; `rate` is below it while ESA throttles at that."
+    )
     ceiling: float | None = Field(description="Calls/s at which ESA throttled last.")
     cooldown_s: float
     window_s: float | None

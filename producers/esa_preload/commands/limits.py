@@ -12,11 +12,16 @@ from esa_preload.commands.running import json_option, run
 
 if TYPE_CHECKING:
     from esa_preload.interface import Preloads
+    from esa_preload.model import OperationLimit
 
 
 @click.command()
 @click.option(
-    "--set", "to_set", multiple=True, metavar="OP=RATE", help="Call OP at RATE calls/s, whatever was learnt."
+    "--set",
+    "to_set",
+    multiple=True,
+    metavar="OP=RATE",
+    help="Call OP at RATE calls/s, and less only while ESA throttles at that.",
 )
 @click.option(
     "--reset",
@@ -43,16 +48,25 @@ def limits(to_set: tuple[str, ...], to_reset: str | None, *, as_json: bool) -> N
     async def do(client: Preloads) -> int:
         if changes:
             await client.change_limits(changes)
-        found = [asdict(limit) for limit in await client.limits()]
+        found = await client.limits()
         if as_json:
-            print_json(found)
+            print_json([asdict(limit) for limit in found])
         else:
-            shown = [{name: "" if value is None else value for name, value in row.items()} for row in found]
-            columns = ("operation", "rate", "is_fixed", "ceiling", "cooldown_s", "window_s")
-            print_table(columns, shown, empty="Nothing is known of any operation's limit yet.")
+            _show(found)
         return 0
 
     run(do)
+
+
+def _show(found: list[OperationLimit]) -> None:
+    columns = ("operation", "rate", "set_rate", "ceiling", "cooldown_s", "window_s")
+    shown = [
+        {name: "" if value is None else value for name, value in asdict(limit).items()} for limit in found
+    ]
+    print_table(columns, shown, empty="Nothing is known of any operation's limit yet.")
+    for limit in found:
+        if limit.is_set_too_high:
+            click.echo(f"{limit.operation}: ESA throttles at the {limit.set_rate:g} calls/s that were set.")
 
 
 def _rate(text: str) -> tuple[str, float]:

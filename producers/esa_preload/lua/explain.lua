@@ -157,7 +157,7 @@ local function closed_gates(state)
   local closed = {}
   for _, op in ipairs(NEEDS[state] or {}) do
     local at, why = gate(op)
-    if at > now then closed[#closed + 1] = { operation = op, at = whole(at), why = why, rate = rate_of(op).rate } end
+    if at > now then closed[#closed + 1] = { operation = op, at = whole(at), why = why, rate = rate_of(op).rate, fixed = rate_of(op).fixed } end
   end
   return #closed > 0 and closed or null
 end
@@ -256,7 +256,8 @@ local account = meta[1] and { code = meta[1], hint = meta[2] or '', at = number(
 local seen = call('ZRANGE', P .. 'workers', -1, -1, 'WITHSCORES')
 return { 'ok', cjson.encode({
   now = math.floor(now), workers = call('ZCOUNT', P .. 'workers', text(now - ALIVE_LEASES * setting('lease_ms')), '+inf'), seen = number(seen[2]),
-  gate = { operation = CREATE, at = opens > now and whole(opens) or null, why = opens > now and why_closed or null, rate = rate_of(CREATE).rate },
+  gate = { operation = CREATE, at = opens > now and whole(opens) or null, why = opens > now and why_closed or null, rate = rate_of(CREATE).rate,
+    fixed = rate_of(CREATE).fixed },
   account = account, request = request, pending = pending, batch = batch, failure = failure, lane = lane,
   site = { id = site, paused = record[1] or null, waits = due(record[2]), wait_reason = record[3] or null,
     blocked_code = record[4] or null, blocked_hint = record[5] or null, batches = tonumber(record[6] or 0),

@@ -32,7 +32,7 @@ local FRESH = {
   held = 0,       -- somebody was told to wait since the last call went out
   busy = 1,       -- share of recent calls that were held back so
   brisk = 0,      -- when a limit was last met above BRISK (rate.lua)
-  fixed = 0,      -- calls/s that an operator wants instead of what is learnt; 0: none
+  fixed = 0,      -- calls/s that an operator set: it begins there and never exceeds them; 0: none
 }
 
 local rates = {}
@@ -45,11 +45,9 @@ local function rate_of(op)
   s = { stored = stored, is_newer = (stored.v or 0) > RATE_VERSION }
   for field, default in pairs(FRESH) do s[field] = stored[field] or default end
   if not stored.next then s.rate, s.next, s.opened = setting('rate_initial'), now - CREDIT_MOST_MS, now end
-  if s.fixed > 0 then
-    s.rate = s.fixed
-  else
-    s.rate = math.max(setting('rate_min'), math.min(s.rate, setting('rate_max')))
-  end
+  s.most = s.fixed > 0 and s.fixed or setting('rate_max')
+  s.least = math.min(setting('rate_min'), s.most)
+  s.rate = math.max(s.least, math.min(s.rate, s.most))
   rates[op] = s
   return s
 end

@@ -11,6 +11,7 @@ from esa_preload.api.console import forms, rendering
 from esa_preload.client import PreloadClient
 from esa_preload.keys import Keys
 from esa_preload.model import Plan
+from esa_preload.scripts import command
 from esa_preload_worker.ledger import WorkerLedger
 from integration.console.visitor import (
     NAMESPACE,
@@ -255,14 +256,16 @@ async def test_a_request_says_who_made_it_and_how(console: Served, preloads: Pre
     assert "Source – Plan at once Priority normal" in by_default
 
 
-async def test_limits(console: Served, preloads: PreloadClient) -> None:
-    """Fixed and learnt anew; a rate that is none is told."""
+async def test_limits(console: Served, preloads: PreloadClient, redis: Redis) -> None:
+    """Set, with a word about a rate at which ESA throttles, and learnt anew; a rate that is none is told."""
     visitor = await console.signed_in("operator")
     page = await visitor.get("/limits")
     change = {"operation": "CreateScheduledPreloadJob", "verb": "set"}
     fixed = await visitor.post("/limits", page, rate="7.5", **change)
-    assert "7.5/s fixed" in text_of(fixed)
+    assert "7.5/s 7.5/s set" in text_of(fixed)
     assert [(limit.rate, limit.is_fixed) for limit in await preloads.limits()] == [(7.5, True)]
+    await command(redis, "HSET", Keys(NAMESPACE).rate("CreateScheduledPreloadJob"), "rate", "5")
+    assert "5/s 7.5/s set ESA throttles at that" in text_of(await visitor.get("/limits"))
     assert (await visitor.post("/limits", page, rate="fast", **change)).status_code == 422
     assert (await visitor.post("/limits", page, rate="nan", **change)).status_code == 422
     assert (await visitor.post("/limits", page, operation="Nothing", verb="reset")).status_code == 422

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from esa_preload.client import PreloadClient
 from esa_preload.errors import InvalidRequestError, UnsupportedRecordError
-from esa_preload.model import OperationLimit
 from esa_preload_worker.ledger import CREATE_JOB, CREATE_PLANS
 from integration.ledger.driver import KEYS, LedgerDriver, read_all
+from integration.ledger.test_explain import told
 from integration.ledger.test_order import urls
 from integration.ledger.test_pace import rate_of, reported, take_all
 
@@ -29,8 +30,8 @@ async def slow(ledger: LedgerDriver) -> LedgerDriver:
     return ledger
 
 
-async def test_a_rate_that_is_set_holds_whatever_esa_says(slow: LedgerDriver) -> None:
-    """It is in force at once, neither grows nor is cut, and a hint is obeyed all the same."""
+async def test_a_rate_that_is_set_is_never_exceeded(slow: LedgerDriver) -> None:
+    """It is in force at once, does not grow with what is accepted, and a hint is obeyed."""
     ledger = slow
     await ledger.producers.set_rates([(CREATE_JOB, 20)])
     assert (await read_all(ledger.redis)).waiting_wakes() == [ledger.now_ms]
@@ -46,35 +47,63 @@ async def test_a_rate_that_is_set_holds_whatever_esa_says(slow: LedgerDriver) ->
     settled = await ledger.settle(found[-1], reported(found[-1], "throttled", 3_000))
     assert settled.waits_until_ms == ledger.now_ms + 3_000
     assert not await take_all(ledger)
+
+
+async def test_a_rate_that_is_set_too_high_is_told(slow: LedgerDriver) -> None:
+    """While ESA throttles at it the pace is below, each cooldown is longer than the last, and limits and explain say so."""
+    ledger = slow
+    await ledger.producers.set_rates([(CREATE_JOB, 20)])
+    ledger.advance(50)
+    waits: list[int] = []
+    for _ in range(4):
+        (batch,) = await take_all(ledger)
+        begun = ledger.now_ms
+        settled = await ledger.settle(batch, reported(batch, "throttled"))
+        waits.append(settled.waits_until_ms - begun)
+        ledger.advance(waits[-1] + 1)
+    assert all(after >= 2 * before - 1 for before, after in pairwise(waits)), waits
     (limit,) = await ledger.producers.limits()
-    assert limit == OperationLimit(
-        operation=CREATE_JOB, rate=20, is_fixed=True, ceiling=20, cooldown_s=3.0, window_s=None
-    )
+    assert (limit.set_rate, limit.ceiling, limit.is_fixed, limit.is_set_too_high) == (20, 20, True, True)
+    assert limit.rate < 20
+    await take_all(ledger)
+    hints = [reason.hint for reason in (await told(ledger)).reasons if reason.code == "probe"]
+    assert hints == ["ESA throttles at the 20 calls/s that were set: see `esa-preload limits`"]
 
 
-async def test_a_rate_that_is_set_holds_after_a_probe(slow: LedgerDriver) -> None:
-    """The call after the probe keeps the spacing that was set, not the one that the shut window would teach."""
+async def test_what_is_set_already_is_not_begun_anew(slow: LedgerDriver) -> None:
+    """A repeat forgets nothing of what ESA said since, and leaves no entry in the audit."""
     ledger = slow
     await ledger.producers.set_rates([(CREATE_JOB, 20)])
     ledger.advance(50)
     (batch,) = await take_all(ledger)
+    await ledger.settle(batch, reported(batch, "throttled"))
+    before = await ledger.hash(KEYS.rate(CREATE_JOB))
+    await ledger.producers.set_rates([(CREATE_JOB, 20)])
+    assert await ledger.hash(KEYS.rate(CREATE_JOB)) == before
+    found = await PreloadClient(ledger.redis, namespace="t").audit()
+    assert [entry.action for entry in found.items if entry.action == "limit_set"] == ["limit_set"]
+
+
+@pytest.mark.parametrize("rate", [None, 20])
+async def test_a_cooldown_is_kept(slow: LedgerDriver, rate: float | None) -> None:
+    """Whoever sets a rate or has it learnt anew does not make it shorter; after it one call goes first, and then it is begun anew."""
+    ledger = slow
+    ledger.advance(10_000)
+    (batch,) = await take_all(ledger)
     await ledger.settle(batch, reported(batch, "throttled", 60_000))
-    ledger.advance(60_000)
+    for _ in range(2):
+        await ledger.producers.set_rates([(CREATE_JOB, rate)])
+        (limit,) = await ledger.producers.limits()
+        assert (limit.cooldown_s, limit.rate, limit.ceiling) == (60.0, rate or 0.1, None)
+    ledger.advance(59_999)
+    assert not await take_all(ledger)
+    ledger.advance(1)
     (probe,) = await take_all(ledger)
     await ledger.settle(probe, reported(probe, "ok"))
-    ledger.advance(50)
-    assert len(await take_all(ledger)) == 1
-
-
-async def test_a_reset_learns_anew(slow: LedgerDriver) -> None:
-    """Nothing is left of what was learnt or set; it begins at RATE_INITIAL."""
-    ledger = slow
-    await ledger.producers.set_rates([(CREATE_JOB, 20)])
+    assert await rate_of(ledger) == (rate or 0.1 + 0.25)
+    ledger.advance(10_000)
     await ledger.producers.set_rates([(CREATE_JOB, None)])
-    assert not await ledger.hash(KEYS.rate(CREATE_JOB))
     assert await ledger.producers.limits() == []
-    assert await take_all(ledger)
-    assert await rate_of(ledger) == 0.1
 
 
 async def test_a_rate_for_an_operation_that_was_never_called(slow: LedgerDriver) -> None:
@@ -123,7 +152,7 @@ async def test_a_record_of_a_later_release_stops_all(slow: LedgerDriver) -> None
 
 
 async def test_a_reset_and_a_rate_together(slow: LedgerDriver) -> None:
-    """In their order: what was learnt is gone, and the rate is fixed."""
+    """In their order: what was learnt is gone, and the rate is set."""
     await slow.redis_does("HSET", KEYS.rate(CREATE_JOB), "ceiling", 7)
     await slow.producers.set_rates([(CREATE_JOB, None), (CREATE_JOB, 20), (CREATE_PLANS, 2)])
     assert [(limit.operation, limit.rate, limit.ceiling) for limit in await slow.producers.limits()] == [

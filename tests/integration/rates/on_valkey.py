@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 
 from esa_preload.keys import Keys
+from esa_preload.ledger import SET_RATE
 from esa_preload_worker.ledger import CREATE_JOB, PACE, REPORT
 from integration.rates.simulation import Outcome, Question, simulate
 
@@ -24,12 +25,16 @@ class Scripts:
         url = redis_url.replace("unix://", "unix:///") if redis_url.startswith("unix://t") else redis_url
         self.client: Any = cast("Any", redis.Redis).from_url(url, decode_responses=True)
         self.client.flushall()
-        for script in (PACE, REPORT):
+        for script in (PACE, REPORT, SET_RATE):
             self.client.script_load(script.text)
 
     def publish(self, namespace: str, settings: Mapping[str, float]) -> None:
         """Set what the workers of a namespace publish."""
         self.client.hset(Keys(namespace).settings, mapping=dict(settings))
+
+    def set_rate(self, namespace: str, rate: float | None, now_ms: int) -> None:
+        """Set the pace of a namespace as an operator does, or have it learnt anew."""
+        _eval(self.client, SET_RATE, namespace, now_ms, "tests", CREATE_JOB, "" if rate is None else rate)
 
     def records(self, namespaces: Sequence[str]) -> list[dict[str, float]]:
         """Read what is remembered of the operation, by namespace."""

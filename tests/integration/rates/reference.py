@@ -223,7 +223,7 @@ class Controller:
             s.early = 9
         else:
             s.early = min(s.early + 1, 9) if s.since < s.span * EARLY else 0
-        if s.early == 0 and s.rate > BRISK:
+        if (s.early == 0 or (s.ceiling == 0 and s.good > AFTER_CALLS)) and s.rate > BRISK:
             s.brisk = sent
         s.ceiling = s.rate
         s.rate = max(self.least, s.rate * (1 - min(CUT_MOST, CUT * 2**s.early)))

@@ -70,6 +70,10 @@ def test_the_script_and_the_specification_agree(scripts: Scripts) -> None:
         initial, least, most = dice.choice(((5, 0.1, 100), (50, 1, 60), (0.5, 0.1, 20)))
         scripts.publish(f"h{seed}", {"rate_initial": initial, "rate_min": least, "rate_max": most})
         pace = Controller(now=START_MS, initial=initial, least=least, most=most)
+        if seed % 3 == 0:  # an operator has set it
+            scripts.set_rate(f"h{seed}", most / 3, START_MS)
+            pace = Controller(now=START_MS, initial=most / 3, least=least, most=most / 3)
+            pace.s.next = START_MS
         histories[f"h{seed}"] = History(dice, pace)
     first = {name: Question("ask", START_MS) for name in histories}
     seen: set[str] = set()

@@ -36,7 +36,6 @@ local function count_traffic(field, by)
 end
 
 local function save(op, s)
-  if s.fixed > 0 then s.rate = s.fixed end
   local stored, changed = s.stored, {}
   for field in pairs(FRESH) do
     if s[field] ~= stored[field] then
@@ -107,7 +106,7 @@ local function grow(s)
     local times = 1 + math.max(0, s.since - s.span) / math.max(AFTER_CALLS, AFTER_S * rate)
     rate = rate + math.min(rate * CUT / s.span * times * times, GROW_MOST)
   end
-  s.rate = math.min(rate, setting('rate_max'))
+  s.rate = math.min(rate, s.most)
 end
 
 local function learn_length(s, opened, is_window)
@@ -134,7 +133,7 @@ local function recovered(s, sent, probed)
   if is_window then
     if says_rate then
       local seen = s.good * 1000 / math.max(opened - s.opened, 1)
-      s.rate = math.max(setting('rate_min'), math.min(s.rate, seen * WINDOW_OVER))
+      s.rate = math.max(s.least, math.min(s.rate, seen * WINDOW_OVER))
       s.ceiling = s.rate
     end
     s.opened, s.good = opened, 1
@@ -142,7 +141,7 @@ local function recovered(s, sent, probed)
   else
     local known = s.passed + s.failed
     if known >= SAMPLE and s.passed < SHARE * known then
-      s.rate = math.max(setting('rate_min'), math.min(s.rate, s.ceiling * math.max(SHARE_LEAST, s.passed / known)))
+      s.rate = math.max(s.least, math.min(s.rate, s.ceiling * math.max(SHARE_LEAST, s.passed / known)))
       s.ceiling = s.rate / (1 - CUT)
       s.cut = now -- what was sent at the old rate is no news
       s.early = 0
@@ -152,7 +151,6 @@ local function recovered(s, sent, probed)
     end
     s.span = math.min(s.span, math.max(2 / TARGET, PAY_MOST_S * s.rate))
   end
-  if s.fixed > 0 then s.rate = s.fixed end
   if probed then s.next = now + 1000 / s.rate end
   s.probe, s.strikes = 0, 0
 end
@@ -205,10 +203,9 @@ local function throttled(s, sent, hint)
     else
       s.early = s.since < s.span * EARLY and math.min(s.early + 1, 9) or 0
     end
-    if s.early == 0 and s.rate > BRISK then s.brisk = sent end
+    if (s.early == 0 or is_first and s.good > AFTER_CALLS) and s.rate > BRISK then s.brisk = sent end
     s.ceiling = s.rate
-    s.rate = math.max(setting('rate_min'), s.rate * (1 - math.min(CUT_MOST, CUT * 2 ^ s.early)))
-    if s.fixed > 0 then s.rate = s.fixed end
+    s.rate = math.max(s.least, s.rate * (1 - math.min(CUT_MOST, CUT * 2 ^ s.early)))
     s.began, s.since, s.span, s.passed, s.failed, s.why = sent, 0, 1 / TARGET, 0, 1, 0
   end
   s.cut, s.refused = now, sent

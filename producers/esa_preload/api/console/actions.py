@@ -65,13 +65,13 @@ async def cancel(visit: Enqueuer, form: Posted, request_id: str) -> Response:
 
 @router.post("/limits")
 async def change_limit(visit: Limiter, form: Posted) -> Response:
-    """Fix the pace of an operation, or have it learnt anew."""
+    """Set the pace of an operation, or have it learnt anew."""
     operation = form.text("operation")
     if form.text("verb") == "reset":
         await visit.preloads.reset_limits(operation)
         return visit.go("/limits", notice=f"The pace of {operation} is learnt anew")
     await visit.preloads.set_limit(operation, _rate(form.text("rate")))
-    return visit.go("/limits", notice=f"The pace of {operation} is fixed")
+    return visit.go("/limits", notice=f"The pace of {operation} is set")
 
 
 def _rate(text: str) -> float:
