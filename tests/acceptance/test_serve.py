@@ -237,6 +237,9 @@ async def test_the_list_of_tokens(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "tokens.json").read_text())["tokens"][0]["sha256"]
     assert secret not in listed.out
     assert stored not in listed.out
+    named = ("token", "new", "--name", "shop", "--role", "viewer", "--site", "shop.example.com")
+    refused = await finish("esa-preload", *named, env=env)
+    assert (refused.code, "`esa-preload sites` lists the ids" in refused.err) == (2, True)
     gone = await finish("esa-preload", "token", "revoke", "nobody", env=env)
     assert (gone.code, "token list" in gone.err) == (2, True)
     unset = await finish("esa-preload", "token", "list", env=environment())

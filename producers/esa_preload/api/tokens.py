@@ -229,7 +229,13 @@ def parse_sites(value: object) -> frozenset[int] | None:
         return None
     if not isinstance(value, list | tuple) or not value:
         raise InvalidRequestError("sites are site ids, or * for all")
-    return frozenset(parse_site_id(each) for each in cast("Sequence[object]", value))
+    try:
+        return frozenset(parse_site_id(each) for each in cast("Sequence[object]", value))
+    except InvalidRequestError as exc:
+        raise InvalidRequestError(
+            f"sites are site ids, not names, or * alone for all: {exc}",
+            hint="`esa-preload sites` lists the ids of those that had a URL, by name; ESA's console has all",
+        ) from exc
 
 
 def _state_of(path: Path) -> tuple[int, ...]:

@@ -187,6 +187,15 @@ def test_a_file_that_is_not_there(path: Path) -> None:
         new_token(path / "no" / "such", name="a", role="viewer", sites=["*"])
 
 
+@pytest.mark.parametrize("sites", [["shop.example.com"], ["5", "*"], ["5", "shop.example.com"]])
+def test_a_site_goes_by_its_id(path: Path, sites: list[str]) -> None:
+    """Whoever gives a name is told where ids are, and no token is made."""
+    with pytest.raises(InvalidRequestError, match="not names, or \\* alone") as caught:
+        new_token(path, name="a", role="viewer", sites=sites)
+    assert "`esa-preload sites`" in caught.value.hint
+    assert not path.exists()
+
+
 def test_the_file_keeps_its_access(path: Path) -> None:
     """Whoever could read it before still can, and no draft is left."""
     new_token(path, name="a", role="viewer", sites=["*"])
