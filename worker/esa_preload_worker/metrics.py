@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -82,64 +83,37 @@ class Metrics:
         self.snapshot = Snapshot()
         self._max_sites = max_sites
         self._labelled: set[int] = set()
-        r = self.registry
-        self.urls_submitted = Counter(
-            "esa_preload_urls_submitted", "URLs whose job and plan were created.", ["site"], registry=r
+        counter = partial(Counter, namespace="esa_preload", registry=self.registry)
+        gauge = partial(Gauge, namespace="esa_preload", registry=self.registry)
+        histogram = partial(Histogram, namespace="esa_preload", registry=self.registry)
+        self.urls_submitted = counter("urls_submitted", "URLs whose job and plan were created.", ["site"])
+        self.urls_refused = counter("urls_refused", "URLs that ESA refused.", ["site", "reason"])
+        self.urls_unknown = counter("urls_unknown", "URLs whose end ESA did not tell.", ["site"])
+        self.urls_expired = counter("urls_expired", "URLs that expired before they were submitted.", ["site"])
+        self.tasks_submitted = counter(
+            "tasks_submitted", "TaskSubmitted as ESA said it at creation.", ["site"]
         )
-        self.urls_refused = Counter(
-            "esa_preload_urls_refused", "URLs that ESA refused.", ["site", "reason"], registry=r
-        )
-        self.urls_unknown = Counter(
-            "esa_preload_urls_unknown", "URLs whose end ESA did not tell.", ["site"], registry=r
-        )
-        self.urls_expired = Counter(
-            "esa_preload_urls_expired", "URLs that expired before they were submitted.", ["site"], registry=r
-        )
-        self.tasks_submitted = Counter(
-            "esa_preload_tasks_submitted", "TaskSubmitted as ESA said it at creation.", ["site"], registry=r
-        )
-        self.batches = Counter(
-            "esa_preload_batches", "Claims of batches, by how they ended.", ["outcome"], registry=r
-        )
-        self.batch_urls = Histogram(
-            "esa_preload_batch_urls", "URLs of each new batch.", buckets=BATCH_BUCKETS, registry=r
-        )
-        self.submit_latency = Histogram(
-            "esa_preload_submit_latency_seconds",
+        self.batches = counter("batches", "Claims of batches, by how they ended.", ["outcome"])
+        self.batch_urls = histogram("batch_urls", "URLs of each new batch.", buckets=BATCH_BUCKETS)
+        self.submit_latency = histogram(
+            "submit_latency_seconds",
             "From accept to submitted, of the oldest URL of each batch.",
             buckets=LATENCY_BUCKETS,
-            registry=r,
         )
-        self.api_requests = Counter(
-            "esa_preload_api_requests", "Calls to ESA, by their code.", ["operation", "code"], registry=r
+        self.api_requests = counter("api_requests", "Calls to ESA, by their code.", ["operation", "code"])
+        self.api_request_seconds = histogram(
+            "api_request_seconds", "Time of a call to ESA.", ["operation"], buckets=CALL_BUCKETS
         )
-        self.api_request_seconds = Histogram(
-            "esa_preload_api_request_seconds",
-            "Time of a call to ESA.",
-            ["operation"],
-            buckets=CALL_BUCKETS,
-            registry=r,
-        )
-        self.throttled = Counter(
-            "esa_preload_throttled", "Calls that ESA throttled.", ["operation"], registry=r
-        )
-        self.reconciled = Counter(
-            "esa_preload_reconciled", "Uncertain batches, by what was found.", ["result"], registry=r
-        )
-        self.jobs_deleted = Counter(
-            "esa_preload_jobs_deleted", "Jobs deleted once their plans had ended.", ["site"], registry=r
-        )
-        self.plans_ended = Counter(
-            "esa_preload_plans_ended", "Plans that were followed to their end.", ["outcome"], registry=r
-        )
-        self.redis_unfit = Gauge(
-            "esa_preload_redis_unfit", "1 while Redis fails this check.", ["check"], registry=r
-        )
-        build = Gauge("esa_preload_build_info", "1, with the version as label.", ["version"], registry=r)
+        self.throttled = counter("throttled", "Calls that ESA throttled.", ["operation"])
+        self.reconciled = counter("reconciled", "Uncertain batches, by what was found.", ["result"])
+        self.jobs_deleted = counter("jobs_deleted", "Jobs deleted once their plans had ended.", ["site"])
+        self.plans_ended = counter("plans_ended", "Plans that were followed to their end.", ["outcome"])
+        self.redis_unfit = gauge("redis_unfit", "1 while Redis fails this check.", ["check"])
+        build = gauge("build_info", "1, with the version as label.", ["version"])
         build.labels(version).set(1)
         for state in ENDED:
             self.plans_ended.labels(state)  # from 0, as a site's: one plan that fails is told
-        r.register(_LedgerMetrics(self))
+        self.registry.register(_LedgerMetrics(self))
 
     def show(self, snapshot: Snapshot) -> None:
         """Show what the ledger says now."""
@@ -184,63 +158,86 @@ class Metrics:
     def ledger_families(self) -> Iterator[Metric]:
         """Yield the metrics that come from the ledger."""
         snapshot = self.snapshot
-        accepted = CounterMetricFamily(
-            "esa_preload_urls_accepted", "URLs taken into the queue, merged ones among them.", labels=["site"]
-        )
-        merged = CounterMetricFamily(
-            "esa_preload_urls_merged", "URLs that were already pending for somebody.", labels=["site"]
-        )
-        pending = GaugeMetricFamily(
-            "esa_preload_pending_urls", "URLs that wait to be claimed.", labels=["site"]
-        )
-        oldest = GaugeMetricFamily(
-            "esa_preload_oldest_pending_seconds", "Age of the oldest of them.", labels=["site"]
-        )
-        blocked = GaugeMetricFamily(
-            "esa_preload_site_blocked", "1 while a person must act.", labels=["site", "reason"]
-        )
-        waiting = GaugeMetricFamily(
-            "esa_preload_site_waiting", "1 while the site waits or is paused.", labels=["site", "reason"]
-        )
-        unaccounted = GaugeMetricFamily(
-            "esa_preload_ledger_unaccounted_urls", "URLs that the totals do not account for.", labels=["site"]
-        )
-        jobs = GaugeMetricFamily("esa_preload_site_jobs", "Jobs of ours that ESA holds.", labels=["site"])
-        job_cap = GaugeMetricFamily(
-            "esa_preload_site_job_cap", "As many jobs of ours as ESA allows.", labels=["site"]
-        )
         # The first seen sites have labels: the order is the ledger's, so every worker draws the line at the same place.
         own, rest = snapshot.sites[: self._max_sites], snapshot.sites[self._max_sites :]
-        rows = [(str(site.site_id), [site]) for site in own] + ([(OTHER_SITES, list(rest))] if rest else [])
-        for label, sites in rows:
-            accepted.add_metric([label], sum(site.accepted for site in sites))
-            merged.add_metric([label], sum(site.merged for site in sites))
-            pending.add_metric([label], sum(site.pending for site in sites))
-            oldest.add_metric([label], max(site.oldest_pending_s for site in sites))
-            for reason in sorted({site.blocked for site in sites if site.blocked}):
-                blocked.add_metric([label, reason], 1)
-            for reason in sorted({site.waiting for site in sites if site.waiting}):
-                waiting.add_metric([label, reason], 1)
-            unaccounted.add_metric([label], sum(site.unaccounted for site in sites))
-            jobs.add_metric([label], sum(site.jobs for site in sites))
-            caps = [site.job_cap for site in sites if site.job_cap is not None]
-            if caps:
-                job_cap.add_metric([label], sum(caps))
-        yield from (accepted, merged, pending, oldest, blocked, waiting, unaccounted, jobs, job_cap)
-        rate = GaugeMetricFamily("esa_preload_rate_limit", "Calls/s now allowed.", labels=["operation"])
-        cooldown = GaugeMetricFamily(
-            "esa_preload_cooldown_seconds", "Left of the cooldown.", labels=["operation"]
-        )
-        for operation, now in snapshot.rates.items():
-            rate.add_metric([operation], now.rate)
-            cooldown.add_metric([operation], now.cooldown_s)
-        yield from (rate, cooldown)
+        rows: list[_Row] = [(str(site.site_id), [site]) for site in own]
+        if rest:
+            rows.append((OTHER_SITES, rest))
+        yield from _urls(rows)
+        yield from _states(rows)
+        yield from _jobs(rows)
+        yield from _rates(snapshot.rates)
         yield GaugeMetricFamily(
             "esa_preload_in_flight_batches", "Batches this process holds.", value=snapshot.in_flight_batches
         )
         yield GaugeMetricFamily(
             "esa_preload_redis_up", "1 while Redis answers.", value=float(snapshot.redis_up)
         )
+
+
+_Row = tuple[str, "Sequence[SiteFigures]"]
+"""A label, and the sites that it stands for."""
+
+
+def _urls(rows: Sequence[_Row]) -> Iterator[Metric]:
+    accepted = CounterMetricFamily(
+        "esa_preload_urls_accepted", "URLs taken into the queue, merged ones among them.", labels=["site"]
+    )
+    merged = CounterMetricFamily(
+        "esa_preload_urls_merged", "URLs that were already pending for somebody.", labels=["site"]
+    )
+    pending = GaugeMetricFamily("esa_preload_pending_urls", "URLs that wait to be claimed.", labels=["site"])
+    oldest = GaugeMetricFamily(
+        "esa_preload_oldest_pending_seconds", "Age of the oldest of them.", labels=["site"]
+    )
+    unaccounted = GaugeMetricFamily(
+        "esa_preload_ledger_unaccounted_urls", "URLs that the totals do not account for.", labels=["site"]
+    )
+    for label, sites in rows:
+        accepted.add_metric([label], sum(site.accepted for site in sites))
+        merged.add_metric([label], sum(site.merged for site in sites))
+        pending.add_metric([label], sum(site.pending for site in sites))
+        oldest.add_metric([label], max(site.oldest_pending_s for site in sites))
+        unaccounted.add_metric([label], sum(site.unaccounted for site in sites))
+    yield from (accepted, merged, pending, oldest, unaccounted)
+
+
+def _states(rows: Sequence[_Row]) -> Iterator[Metric]:
+    blocked = GaugeMetricFamily(
+        "esa_preload_site_blocked", "1 while a person must act.", labels=["site", "reason"]
+    )
+    waiting = GaugeMetricFamily(
+        "esa_preload_site_waiting", "1 while the site waits or is paused.", labels=["site", "reason"]
+    )
+    for label, sites in rows:
+        for reason in sorted({site.blocked for site in sites if site.blocked}):
+            blocked.add_metric([label, reason], 1)
+        for reason in sorted({site.waiting for site in sites if site.waiting}):
+            waiting.add_metric([label, reason], 1)
+    yield from (blocked, waiting)
+
+
+def _jobs(rows: Sequence[_Row]) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("esa_preload_site_jobs", "Jobs of ours that ESA holds.", labels=["site"])
+    job_cap = GaugeMetricFamily(
+        "esa_preload_site_job_cap", "As many jobs of ours as ESA allows.", labels=["site"]
+    )
+    for label, sites in rows:
+        jobs.add_metric([label], sum(site.jobs for site in sites))
+        if caps := [site.job_cap for site in sites if site.job_cap is not None]:
+            job_cap.add_metric([label], sum(caps))
+    yield from (jobs, job_cap)
+
+
+def _rates(rates: Mapping[str, OperationRate]) -> Iterator[Metric]:
+    rate = GaugeMetricFamily("esa_preload_rate_limit", "Calls/s now allowed.", labels=["operation"])
+    cooldown = GaugeMetricFamily(
+        "esa_preload_cooldown_seconds", "Left of the cooldown.", labels=["operation"]
+    )
+    for operation, now in rates.items():
+        rate.add_metric([operation], now.rate)
+        cooldown.add_metric([operation], now.cooldown_s)
+    yield from (rate, cooldown)
 
 
 class _LedgerMetrics(Collector):
