@@ -18,6 +18,14 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 """Without the variables of each frame, which is what both renderers would show: credentials are among them."""
 
 
+_FACTS: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+"""What each line says beside its event, whoever wrote it."""
+
+
 def configure_logs(
     *,
     level: str = "info",
@@ -26,42 +34,41 @@ def configure_logs(
 ) -> None:
     """Send all logging of the process to *stream* (standard error)."""
     target = stream or sys.stderr
-    console = log_format == "console" or (log_format == "auto" and target.isatty())
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderer: list[Processor] = (
-        [
-            _printable,
-            structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=_printable_traceback),
-        ]
-        if console
-        else [_TRACEBACKS, structlog.processors.JSONRenderer(ensure_ascii=True)]
-    )
+    is_console = log_format == "console" or (log_format == "auto" and target.isatty())
+    renderers = _for_people(target) if is_console else _for_programs()
+    _send_own_events(target, level, renderers)
+    _send_libraries_warnings(target, renderers)
+
+
+def _for_people(target: TextIO) -> list[Processor]:
+    lines = structlog.dev.ConsoleRenderer(colors=target.isatty(), exception_formatter=_printable_traceback)
+    return [_printable, lines]
+
+
+def _for_programs() -> list[Processor]:
+    return [_TRACEBACKS, structlog.processors.JSONRenderer(ensure_ascii=True)]
+
+
+def _send_own_events(target: TextIO, level: str, renderers: list[Processor]) -> None:
     structlog.configure(
-        processors=[*shared, *renderer],
+        processors=[*_FACTS, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         # Text and newline in one write: processes that append to one file do not join lines.
         logger_factory=structlog.WriteLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
+
+
+def _send_libraries_warnings(target: TextIO, renderers: list[Processor]) -> None:
+    without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                _as_library_event,
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *renderer,
-            ],
+            foreign_pre_chain=_FACTS, processors=[_as_library_event, without_meta, *renderers]
         )
     )
     root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
-    root.addHandler(handler)
+    root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     # Its own command gave it a handler and a level of its own.
     arq = logging.getLogger("arq")
