@@ -57,13 +57,19 @@ def test_what_may_be_loaded(code: str, packages: set[str]) -> None:
     assert not modules & {"asyncio", "ssl", "importlib.metadata"}
 
 
+def test_a_service_that_starts_loads_no_module_of_ours() -> None:
+    """Each name is loaded when it is first asked for, and with it only what it needs."""
+    assert {name for name in loaded_by("import esa_preload") if name.startswith("esa_preload.")} == set()
+    assert "esa_preload.model" not in loaded_by("from esa_preload import QueueFullError")
+
+
 def test_the_client_without_await_loads_neither_redis_nor_http() -> None:
     """Its module costs what asyncio costs: the libraries come with the client that needs them."""
     assert packages_of(loaded_by("import esa_preload.sync")) == {"esa_preload"}
 
 
-def test_the_client_is_there_when_it_is_asked_for() -> None:
-    """The name that is loaded late is the client's own, by import and by attribute; another name is still none."""
+def test_every_name_is_there_when_it_is_asked_for() -> None:
+    """The client that is loaded late is its own, by import and by attribute; so is all that is exported; another name is still none."""
     code = """
 import esa_preload
 from esa_preload import PreloadClient
@@ -71,5 +77,6 @@ from esa_preload.client import PreloadClient as own
 assert esa_preload.PreloadClient is PreloadClient is own
 assert not hasattr(esa_preload, "PreloadClients")
 assert set(esa_preload.__all__) <= set(dir(esa_preload))
+assert all(hasattr(esa_preload, name) for name in esa_preload.__all__)
 """
     assert "redis" in packages_of(loaded_by(code))
