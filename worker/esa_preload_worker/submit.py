@@ -87,6 +87,20 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """
+    One attempt at a batch.
+
+    Attributes:
+        now_ms: the ledger's time, which goes on from the claim without asking; never slow.
+    """
+
+    batch: Batch
+    turns: Turns
+    now_ms: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     """The job of a batch, how it was come by, and further jobs of its name, which nobody will plan."""
 
@@ -102,6 +116,16 @@ class _Ends(Exception):  # noqa: N818 - a turn of events, not an error
         super().__init__(settlement.outcome)
         self.settlement = settlement
         self.error = error
+
+
+class _PlanError(Exception):
+    """A call for the plan failed: *operation*, sent at *sent_ms*."""
+
+    def __init__(self, error: EsaError, *, operation: str, sent_ms: int) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.operation = operation
+        self.sent_ms = sent_ms
 
 
 class Submitter:
@@ -145,8 +169,9 @@ class Submitter:
             LostClaimError: the batch is another's; nothing may be settled.
         """
         turns = Turns(self._ledger, batch, clock=self._clock, sleep=self._sleep)
+        attempt = _Attempt(batch=batch, turns=turns, now_ms=self._ledger_clock(batch))
         try:
-            submission = await self._submit(batch, turns)
+            submission = await self._submit(attempt)
             if batch.bulk and submission.settlement.what == "end":
                 submission = await self._end_packs(batch, submission)
         except LostClaimError:
@@ -162,69 +187,71 @@ class Submitter:
         ended = await self._bulks.end(batch, settlement, keeps_list=is_at_esa)
         return replace(submission, ended=ended)
 
-    async def _submit(self, batch: Batch, turns: Turns) -> Submission:
+    async def _submit(self, attempt: _Attempt) -> Submission:
+        batch = attempt.batch
         if batch.state == "gathering":
             return Submission(settlement=await self._bulks.gather(batch))
         if batch.state == "returning":
             return Submission(settlement=bulk_decisions.put_back())
-        now_ms = self._ledger_clock(batch)
         try:
-            found = await self._find_or_create(batch, turns, now_ms)
+            found = await self._find_or_create(attempt)
         except NotYet as exc:
             return Submission(settlement=decisions.put_off(batch, exc.delay_ms))
         except _Ends as exc:
             return Submission(settlement=exc.settlement, error=exc.error)
         job = found.job
         judged = await self._judge(batch, job)
-        plan_follows = self._settings.plan and job.url_submitted > 0 and judged.verdict != "pending"
-        wait_ms, plan_sent_ms = 0, now_ms() if plan_follows else 0
-        if batch.state != "created":
-            wait_ms = await self._record(batch, turns, found, plan_sent_ms=plan_sent_ms)
         submission = Submission(settlement=judged, job=job, reconciled=found.reconciled)
+        is_for_nothing = job.url_submitted == 0 or judged.verdict == "pending"
+        plan_follows = self._settings.plan and not is_for_nothing
+        wait_ms, plan_sent_ms = 0, attempt.now_ms() if plan_follows else 0
+        if batch.state != "created":
+            wait_ms = await self._record(attempt, found, plan_sent_ms=plan_sent_ms)
         for stray in found.strays:
-            await self._delete(batch, turns, stray.job_id)
-        if job.url_submitted == 0 or judged.verdict == "pending":
-            await self._delete(batch, turns, job.job_id)
+            await self._delete(attempt, stray.job_id)
+        if is_for_nothing:
+            await self._delete(attempt, job.job_id)
             return submission
         if not plan_follows:
             return replace(submission, settlement=replace(judged, planned=False))
-        return await self._plan(batch, turns, submission, wait_ms, plan_sent_ms, now_ms)
+        return await self._plan(attempt, submission, job, wait_ms=wait_ms, noted_ms=plan_sent_ms)
 
-    async def _find_or_create(self, batch: Batch, turns: Turns, now_ms: Callable[[], int]) -> _Found:
+    async def _find_or_create(self, attempt: _Attempt) -> _Found:
         """
-        Return the job of *batch*.
+        Return the job of the batch.
 
         Raises:
             _Ends, NotYet: there is none, or nobody can know yet.
         """
+        batch, turns = attempt.batch, attempt.turns
         if batch.state == "created":
             return _Found(job=_read_job(batch.job, batch, self.job_name(batch)))
         if batch.state == "sent":
-            self._require_window(batch, now_ms)
+            self._require_window(attempt)
             oss_url = await self._oss_url(batch)
-            if now_ms() - batch.sent_ms > decisions.NOTE_HOLDS_MS:
+            if attempt.now_ms() - batch.sent_ms > decisions.NOTE_HOLDS_MS:
                 await turns.wait(CREATE_JOB, batch)  # it stood still: note anew that it is being sent
             self._leases.check(batch)
-            return _Found(job=await self._create(batch, turns, oss_url))
-        if jobs := await self._look_up(batch, turns, now_ms):
+            return _Found(job=await self._create(attempt, oss_url))
+        if jobs := await self._look_up(attempt):
             return _Found(job=jobs[0], reconciled="adopted", strays=jobs[1:])
         if not_known := decisions.not_found(batch, now_ms=batch.now_ms, timing=self._timing):
             raise _Ends(not_known)
-        self._require_window(batch, now_ms)
+        self._require_window(attempt)
         oss_url = await self._oss_url(batch)
         await turns.wait(CREATE_JOB, batch)
         self._leases.check(batch)
-        return _Found(job=await self._create(batch, turns, oss_url), reconciled="recreated")
+        return _Found(job=await self._create(attempt, oss_url), reconciled="recreated")
 
     @staticmethod
-    def _require_window(batch: Batch, now_ms: Callable[[], int]) -> None:
-        if decisions.has_window_passed(batch, now_ms()):
+    def _require_window(attempt: _Attempt) -> None:
+        if decisions.has_window_passed(attempt.batch, attempt.now_ms()):
             raise _Ends(decisions.too_late())
 
-    async def _look_up(self, batch: Batch, turns: Turns, now_ms: Callable[[], int]) -> tuple[Job, ...]:
-        esa_ms = self._esa.esa_ms
+    async def _look_up(self, attempt: _Attempt) -> tuple[Job, ...]:
+        batch, esa_ms = attempt.batch, self._esa.esa_ms
         slack_ms = CLOCK_SLACK_MS if esa_ms is None else KNOWN_CLOCK_SLACK_MS
-        offset_ms = 0 if esa_ms is None else esa_ms - now_ms()
+        offset_ms = 0 if esa_ms is None else esa_ms - attempt.now_ms()
         # Made until then, or never: a narrow window that does not move is soon read.
         last_ms = min(batch.now_ms, batch.sent_ms + round(self._settings.call_timeout * 1000))
         try:
@@ -233,7 +260,7 @@ class Submitter:
                 name=self.job_name(batch),
                 since_ms=batch.first_sent_ms + offset_ms - slack_ms,
                 until_ms=last_ms + offset_ms + slack_ms,
-                turn=turns.each(LIST_JOBS),
+                turn=attempt.turns.each(LIST_JOBS),
             )
         except EsaError as exc:
             raise _Ends(decisions.after_look_up_error(batch, exc, timing=self._timing), exc) from exc
@@ -247,10 +274,11 @@ class Submitter:
         except OssError as exc:
             raise _Ends(bulk_decisions.after_list_error(exc)) from exc
 
-    async def _create(self, batch: Batch, turns: Turns, oss_url: str) -> Job:
+    async def _create(self, attempt: _Attempt, oss_url: str) -> Job:
+        batch = attempt.batch
         name = self.job_name(batch)
         try:
-            with turns.call(CREATE_JOB):
+            with attempt.turns.call(CREATE_JOB):
                 if oss_url:
                     return await self._esa.create_job_from_list(
                         site_id=batch.site_id, name=name, oss_url=oss_url
@@ -276,9 +304,10 @@ class Submitter:
             return bulk_decisions.judge(batch.bulk, urls, job, refused, self._timing)
         return decisions.judge(batch, job, refused, self._timing)
 
-    async def _record(self, batch: Batch, turns: Turns, found: _Found, *, plan_sent_ms: int) -> int:
+    async def _record(self, attempt: _Attempt, found: _Found, *, plan_sent_ms: int) -> int:
         """Put the job on record; returns the ms to wait before its plan, which *plan_sent_ms* announces."""
-        job, calls = found.job, turns.drain()
+        batch, turns, job = attempt.batch, attempt.turns, found.job
+        calls = turns.drain()
         recorded = await self._ledger.record_job(
             batch,
             job_id=job.job_id,
@@ -289,18 +318,19 @@ class Submitter:
         if isinstance(recorded, LostClaim):
             turns.take_back(calls)
             if found.reconciled != "adopted":
-                await self._come_second(batch, turns, job, recorded.job_id)
+                await self._come_second(attempt, job, recorded.job_id)
             raise LostClaimError(batch.batch_id)
         if plan_sent_ms and not recorded.wait_ms:
             turns.came(CREATE_PLANS, recorded)
         return recorded.wait_ms
 
-    async def _come_second(self, batch: Batch, turns: Turns, job: Job, on_record: str) -> None:
+    async def _come_second(self, attempt: _Attempt, job: Job, on_record: str) -> None:
         """
         Delete a job that we made and that is not the batch's, which gets no plan.
 
         While the batch has no job, this one is left to whoever looks for its name.
         """
+        batch = attempt.batch
         if not on_record:
             # Whoever has the batch may just be finding this very job by its name, or has found, planned and settled it.
             await self._sleep(self._settings.list_lag + decisions.LOOK_UP_EVERY_MS / 1000)
@@ -310,11 +340,11 @@ class Submitter:
             if not isinstance(recorded, LostClaim):
                 return
             on_record = recorded.job_id
-            if not on_record and (recorded.is_alive or await self._may_be_planned(turns, job)):
+            if not on_record and (recorded.is_alive or await self._may_be_planned(attempt.turns, job)):
                 self._keep(batch, job.job_id, "not_judged")
                 return
         if on_record != job.job_id:
-            await self._delete(batch, turns, job.job_id, is_ours=False)
+            await self._delete(attempt, job.job_id, is_ours=False)
 
     async def _may_be_planned(self, turns: Turns, job: Job) -> bool:
         try:
@@ -325,81 +355,101 @@ class Submitter:
             return True
 
     async def _plan(
-        self,
-        batch: Batch,
-        turns: Turns,
-        submission: Submission,
-        wait_ms: int,
-        plan_sent_ms: int,
-        now_ms: Callable[[], int],
+        self, attempt: _Attempt, submission: Submission, job: Job, *, wait_ms: int, noted_ms: int
     ) -> Submission:
-        job = submission.job
-        assert job is not None  # noqa: S101 - for the type checker: a plan follows a job
-        operation, sent_ms = LIST_PLANS, now_ms()
-        noted_ms = plan_sent_ms
+        """Give *job* its plan: its turn comes in *wait_ms*, and the note that it is being sent is of *noted_ms*."""
+        batch = attempt.batch
         try:
-            if batch.state == "created" or submission.reconciled == "adopted":
-                # Somebody may have come as far as the plan before, and Redis may have forgotten it.
-                await turns.wait(LIST_PLANS)
-                sent_ms = now_ms()
-                with turns.call(LIST_PLANS):
-                    plans = await self._esa.list_plans(job.job_id)
-                if plan := _live(plans):
-                    return self._planned(batch, submission, plan.plan_id, now_ms())
-                before_ms = int(batch.job.get("plan_sent_ms", 0))
-                if later := decisions.no_plan_listed(before_ms, now_ms=batch.now_ms, timing=self._timing):
-                    return replace(submission, settlement=later)
-            if decisions.has_window_passed(batch, now_ms()):
+            # Somebody may have come as far as the plan before, and Redis may have forgotten it.
+            may_have_one = batch.state == "created" or submission.reconciled == "adopted"
+            if may_have_one and (known := await self._find_plan(attempt, submission, job)):
+                return known
+            if decisions.has_window_passed(batch, attempt.now_ms()):
                 late = decisions.too_late_to_plan(submission.settlement)
-                return await self._drop_unplanned(batch, turns, replace(submission, settlement=late))
+                return await self._drop_unplanned(attempt, replace(submission, settlement=late))
             if batch.state == "created" or wait_ms:
-                await turns.wait(CREATE_PLANS, first_wait_ms=wait_ms)
+                await attempt.turns.wait(CREATE_PLANS, first_wait_ms=wait_ms)
                 noted_ms = 0
-            took_ms = 0
-            while now_ms() - noted_ms > decisions.NOTE_HOLDS_MS:
-                # It stood still, or Redis did: whoever takes the batch over counts from the note. A slow Redis is allowed for.
-                begun_ms = now_ms()
-                noted_ms = begun_ms + took_ms
-                await self._note_plan(batch, job, noted_ms)
-                took_ms = now_ms() - begun_ms
-            self._leases.check(batch)
-            operation, sent_ms = CREATE_PLANS, now_ms()
-            order = decisions.order_plan(
-                batch.lane, job.url_submitted, self._settings, decisions.moment(sent_ms)
-            )
-            with turns.call(CREATE_PLANS):
-                made = await self._esa.create_plans(job.job_id, [order])
+            await self._hold_note(attempt, job, noted_ms)
+            return await self._create_plan(attempt, submission, job)
         except NotYet as exc:
             if batch.state != "created":
                 await self._note_plan(batch, job, 0)
             settlement = Settlement(what="defer", outcome="deferred", state="created", delay_ms=exc.delay_ms)
             return replace(submission, settlement=settlement)
+        except _PlanError as exc:
+            return await self._fail_plan(attempt, submission, job, exc)
+
+    async def _find_plan(self, attempt: _Attempt, submission: Submission, job: Job) -> Submission | None:
+        """Look for a plan that *job* has; ``None``: it surely has none."""
+        batch = attempt.batch
+        await attempt.turns.wait(LIST_PLANS)
+        sent_ms = attempt.now_ms()
+        try:
+            with attempt.turns.call(LIST_PLANS):
+                plans = await self._esa.list_plans(job.job_id)
         except EsaError as exc:
-            settlement = decisions.after_plan_error(
-                batch,
-                exc,
-                judged=submission.settlement,
-                operation=operation,
-                sent_ms=sent_ms,
-                timing=self._timing,
-            )
-            was_noted = operation == CREATE_PLANS or batch.state != "created"
-            may_be_made = operation == CREATE_PLANS and isinstance(exc, UncertainError)
-            if settlement.what == "defer" and was_noted and not may_be_made:
-                await self._note_plan(batch, job, 0)
-            return await self._drop_unplanned(
-                batch, turns, replace(submission, settlement=settlement, error=exc)
-            )
+            raise _PlanError(exc, operation=LIST_PLANS, sent_ms=sent_ms) from exc
+        if plan := _live(plans):
+            return self._planned(batch, submission, job, plan.plan_id, attempt.now_ms())
+        before_ms = int(batch.job.get("plan_sent_ms", 0))
+        if later := decisions.no_plan_listed(before_ms, now_ms=batch.now_ms, timing=self._timing):
+            return replace(submission, settlement=later)
+        return None
+
+    async def _hold_note(self, attempt: _Attempt, job: Job, noted_ms: int) -> None:
+        """
+        See to it that the note of *noted_ms* that the plan is being sent is recent: whoever takes the batch over counts from it.
+
+        This process may have stood still, or Redis; a slow Redis is allowed for.
+        """
+        took_ms = 0
+        while attempt.now_ms() - noted_ms > decisions.NOTE_HOLDS_MS:
+            begun_ms = attempt.now_ms()
+            noted_ms = begun_ms + took_ms
+            await self._note_plan(attempt.batch, job, noted_ms)
+            took_ms = attempt.now_ms() - begun_ms
+
+    async def _create_plan(self, attempt: _Attempt, submission: Submission, job: Job) -> Submission:
+        batch, sent_ms = attempt.batch, attempt.now_ms()
+        self._leases.check(batch)
+        order = decisions.order_plan(batch.lane, job.url_submitted, self._settings, decisions.moment(sent_ms))
+        try:
+            with attempt.turns.call(CREATE_PLANS):
+                made = await self._esa.create_plans(job.job_id, [order])
+        except EsaError as exc:
+            raise _PlanError(exc, operation=CREATE_PLANS, sent_ms=sent_ms) from exc
         if made.created:
-            return self._planned(batch, submission, made.created[0].plan_id, sent_ms)
+            return self._planned(batch, submission, job, made.created[0].plan_id, sent_ms)
         refusal = decisions.refused_plan(made)
         failed = decisions.plan_failed(batch, submission.settlement, refusal.code)
-        return await self._drop_unplanned(batch, turns, replace(submission, settlement=failed, error=refusal))
+        return await self._drop_unplanned(attempt, replace(submission, settlement=failed, error=refusal))
 
-    def _planned(self, batch: Batch, submission: Submission, plan_id: str, now_ms: int) -> Submission:
+    async def _fail_plan(
+        self, attempt: _Attempt, submission: Submission, job: Job, failed: _PlanError
+    ) -> Submission:
+        batch = attempt.batch
+        settlement = decisions.after_plan_error(
+            batch,
+            failed.error,
+            judged=submission.settlement,
+            operation=failed.operation,
+            sent_ms=failed.sent_ms,
+            timing=self._timing,
+        )
+        was_sent = failed.operation == CREATE_PLANS
+        was_noted = was_sent or batch.state != "created"
+        may_be_made = was_sent and isinstance(failed.error, UncertainError)
+        if settlement.what == "defer" and was_noted and not may_be_made:
+            await self._note_plan(batch, job, 0)
+        return await self._drop_unplanned(
+            attempt, replace(submission, settlement=settlement, error=failed.error)
+        )
+
+    def _planned(
+        self, batch: Batch, submission: Submission, job: Job, plan_id: str, now_ms: int
+    ) -> Submission:
         """The job has its plan: it is to be followed."""
-        job = submission.job
-        assert job is not None  # noqa: S101 - for the type checker: a plan follows a job
         order = decisions.order_plan(batch.lane, job.url_submitted, self._settings, decisions.moment(now_ms))
         starts_ms, done_ms = expected_end_ms(order, job.url_submitted, now_ms)
         watch = Watch(job_id=job.job_id, plan_id=plan_id, starts_ms=starts_ms, done_ms=done_ms)
@@ -412,19 +462,20 @@ class Submitter:
         if isinstance(recorded, LostClaim):
             raise LostClaimError(batch.batch_id)
 
-    async def _drop_unplanned(self, batch: Batch, turns: Turns, submission: Submission) -> Submission:
+    async def _drop_unplanned(self, attempt: _Attempt, submission: Submission) -> Submission:
         """Delete the job when its URLs end without it."""
         if submission.settlement.what == "end" and submission.job is not None:
-            await self._delete(batch, turns, submission.job.job_id)
+            await self._delete(attempt, submission.job.job_id)
         return submission
 
-    async def _delete(self, batch: Batch, turns: Turns, job_id: str, *, is_ours: bool = True) -> None:
+    async def _delete(self, attempt: _Attempt, job_id: str, *, is_ours: bool = True) -> None:
         """
         Delete a job that will never be planned; it stays, unplanned, when it can't be deleted now.
 
         Raises:
             LostClaimError: the batch *is ours* no more: whoever has it may have planned the job.
         """
+        batch, turns = attempt.batch, attempt.turns
         try:
             await turns.wait(DELETE_JOB, batch if is_ours else None)
             if is_ours:
@@ -450,7 +501,6 @@ class Submitter:
         log.warning("job.kept", job_id=job_id, site_id=batch.site_id, batch_id=batch.batch_id, code=code)
 
     def _ledger_clock(self, batch: Batch) -> Callable[[], int]:
-        """Return a clock that goes on from the claim: the ledger's time in ms, without asking; never slow."""
         since = self._leases.claimed_at(batch)
         return lambda: batch.now_ms + round((self._clock() - since) * 1000)
 
