@@ -91,6 +91,12 @@ def require_same(one: Built, other: Built) -> None:
             raise ReleaseError(f"{first.name}: two builds of one commit differ")
 
 
+def differences(present: set[str], wanted: set[str]) -> list[str]:
+    """Return a line for each name that is missing, then one for each that is too many."""
+    said = [f"is missing: {name}" for name in sorted(wanted - present)]
+    return said + [f"does not belong there: {name}" for name in sorted(present - wanted)]
+
+
 def wrong_contents(names: Iterable[str], sources: Iterable[str]) -> list[str]:
     """
     Return what is wrong with the files of a wheel.
@@ -99,10 +105,8 @@ def wrong_contents(names: Iterable[str], sources: Iterable[str]) -> list[str]:
         names: of the files in it.
         sources: the files of the two packages, as they should be in it.
     """
-    present, wanted = set(names), set(sources)
-    of_packages = {name for name in present if ".dist-info/" not in name}
-    said = [f"is missing: {name}" for name in sorted(wanted - present)]
-    said += [f"does not belong there: {name}" for name in sorted(of_packages - wanted)]
+    present = set(names)
+    said = differences({name for name in present if ".dist-info/" not in name}, set(sources))
     has_license = any(name.endswith(".dist-info/licenses/LICENSE") for name in present)
     return said if has_license else [*said, "is missing: LICENSE"]
 
@@ -115,12 +119,22 @@ def package_files() -> set[str]:
         found |= {
             name.removeprefix(f"{folder}/") for name in tracked if name.startswith(f"{folder}/{package}/")
         }
-    return found | {f"{CONSOLE}static/vendor/{name}" for name in VENDOR}
+    return found | vendored()
+
+
+def vendored() -> set[str]:
+    """Return what others wrote for the console, by its names in the wheel."""
+    return {f"{CONSOLE}static/vendor/{name}" for name in VENDOR}
+
+
+def source_files() -> set[str]:
+    """Return every file that git knows, with what others wrote for the console: whoever has the sdist can do all that a clone can."""
+    return {*_git("ls-files").splitlines(), *(f"producers/{name}" for name in vendored()), "PKG-INFO"}
 
 
 def check_contents(built: Built) -> None:
     """
-    Make sure that the wheel is the two packages, and that the sdist can be built and tested.
+    Make sure that the wheel is the two packages, and the sdist all of the tree: its tests need what is beside them, too.
 
     Raises:
         ReleaseError: a file is missing, or one too many.
@@ -129,10 +143,9 @@ def check_contents(built: Built) -> None:
         if wrong := wrong_contents(wheel.namelist(), package_files()):
             raise ReleaseError(f"{built.wheel.name}:\n" + "\n".join(wrong))
     with tarfile.open(built.sdist) as sdist:
-        names = {name.partition("/")[2] for name in sdist.getnames()}
-    for name in ("pyproject.toml", "README.md", "LICENSE", "tests/conftest.py", "docs/changelog.md"):
-        if name not in names:
-            raise ReleaseError(f"{built.sdist.name}: {name} is missing")
+        names = {member.name.partition("/")[2] for member in sdist if member.isfile()}
+    if wrong := differences(names, source_files()):
+        raise ReleaseError(f"{built.sdist.name}:\n" + "\n".join(wrong))
 
 
 def check_install(wheel: Path) -> None:
