@@ -128,8 +128,8 @@ class Channel:
     ) -> httpx.Request:
         sent: dict[str, Any] = {} if document is None else {"json": document}
         if lines is not None:
-            headers = {**(headers or {}), **lines.HEADERS}
-            sent = {"content": await lines.body()}
+            own, body = await lines.body()
+            headers, sent = {**(headers or {}), **own}, {"content": body}
         return self._http.build_request(method, self.url + path, params=params, headers=headers, **sent)
 
     async def _once(self, request: httpx.Request, about: About) -> object:

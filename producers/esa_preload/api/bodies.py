@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from esa_preload.api.problems import BodyError, ProblemError, field_errors
 from esa_preload.lines import BLOCK_BYTES, GZIP_MAGIC, LineSplitter
+from esa_preload.ndjson import SMALL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -29,9 +30,6 @@ NDJSON: Final = "application/x-ndjson"
 JSON_MAX_BYTES: Final = 16 * 1_048_576
 """A document is held in memory: what is larger comes as lines."""
 
-SMALL_BYTES: Final = 65_536
-"""A body that says that it is no larger takes no place among the streams."""
-
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -45,12 +43,13 @@ class Streams:
     @contextlib.contextmanager
     def place(self, request: Request, name: str) -> Generator[None]:
         """
-        Take a place for *request* while inside; at most half of them for one token.
+        Take a place for *request* while inside, unless its body is small; at most half of them for one token.
 
         Raises:
             ProblemError: there is none.
         """
-        if 0 < _length_of(request) <= SMALL_BYTES:
+        # What is packed may hold a thousand times as much.
+        if _encoding_of(request) == "identity" and 0 < _length_of(request) <= SMALL_BYTES:
             yield
             return
         if self._held.total() >= self._most or self._held[name] >= max(1, self._most // 2):
@@ -138,7 +137,7 @@ def _url_of(line: str) -> str:
 
 async def _blocks(request: Request, settings: Settings, max_bytes: int) -> AsyncIterator[bytes]:
     """Yield the body, unpacked, in blocks of ``BLOCK_BYTES`` at most."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = _encoding_of(request)
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise ProblemError(
             "unsupported-media-type",
@@ -229,6 +228,10 @@ def _too_large(max_bytes: int) -> BodyError:
         f"the body has more than {max_bytes} bytes, unpacked",
         hint="send a list as text/plain or application/x-ndjson, or in several requests",
     )
+
+
+def _encoding_of(request: Request) -> str:
+    return request.headers.get("content-encoding", "identity").strip().lower()
 
 
 def _length_of(request: Request) -> int:

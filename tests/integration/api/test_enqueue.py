@@ -327,7 +327,7 @@ async def test_a_body_that_stands_still(served: Served) -> None:
 
 
 async def test_streams_are_bounded(served: Served) -> None:
-    """Two of four places for one token: a third large body is told to come back, a small one and another token's are not."""
+    """Two of four places for one token: a third large body is told to come back, and so is gzip, which may hold more; a small one and another token's are not."""
     go_on = asyncio.Event()
 
     async def slow(start: int) -> AsyncIterator[bytes]:
@@ -343,6 +343,8 @@ async def test_streams_are_bounded(served: Served) -> None:
     await wait_until(lambda: served.app.state.context.streams._held.total() == 2)
     busy = problem(await post("producer", 20), 503, "busy")
     assert busy["hint"]
+    packed = await post_text(served, gzip.compress(lines(1)), **{"Content-Encoding": "gzip"})
+    problem(packed, 503, "busy")
     assert (await post_text(served, lines(1))).status_code == 202
     go_on.set()
     assert (await post("operator", 30)).status_code == 202
