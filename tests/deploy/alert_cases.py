@@ -90,7 +90,7 @@ def answers(*, failed: int) -> Series:
 
 STALLED = (
     on_all("pending_urls", "5x60", site="1")
-    | on_one("batches_total", "7x60", outcome="submitted")
+    | on_one("batches_total", "7x14 0x45", outcome="submitted")  # a restart is no progress
     | on_one("batches_total", "0+1x60", outcome="throttled")
 )
 OLD = on_all("oldest_pending_seconds", "901+60x30", site="1")
@@ -199,6 +199,7 @@ CASES = (
         fires=STALLED,
         quiet=(
             STALLED | on_one("batches_total", "0+1x60", outcome="submitted"),
+            STALLED | on_one("batches_total", "7x13 0 1x45", outcome="submitted"),
             STALLED | waits("job_cap"),
             STALLED | on_all("pending_urls", "0x60", site="1"),
         ),

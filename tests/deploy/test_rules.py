@@ -14,6 +14,7 @@ from deploy.programs import AMTOOL, PROMTOOL, program
 from deploy.promql import faults, labels_of
 from deploy.rule_files import PROMETHEUS_DIR, RULE_FILES, Alert, alerts, recordings
 from docs.pages import DOCS, anchors, read
+from esa_preload_worker.metrics import BATCH_ENDS, LATENCY_BUCKETS, Metrics
 from metric_families import series
 
 if TYPE_CHECKING:
@@ -158,12 +159,19 @@ def test_every_recorded_series_is_used() -> None:
 
 def test_the_latency_of_the_objective_is_a_bound_of_the_histogram() -> None:
     """A share of batches within a time can be told exactly only where the histogram has a bound."""
-    from esa_preload_worker.metrics import LATENCY_BUCKETS  # noqa: PLC0415 - only here
-
     bounds = {bound for expr in RECORDED.values() for bound in re.findall(r'le="([^"]+)"', expr)}
     assert bounds
     assert {float(bound) for bound in bounds} <= set(LATENCY_BUCKETS)
     assert all(bound == str(float(bound)) for bound in bounds), "as the worker writes it"
+
+
+def test_progress_is_what_is_counted_from_the_start() -> None:
+    """What counts as progress is what a worker shows from its start on: its first batch is an increase."""
+    (said,) = re.findall(r'outcome=~"([^"]+)"', RECORDED["esa_preload:batches_ended:increase10m"])
+    assert sorted(said.split("|")) == sorted(BATCH_ENDS)
+    shown = Metrics(version="1").registry
+    for outcome in BATCH_ENDS:
+        assert shown.get_sample_value("esa_preload_batches_total", {"outcome": outcome}) == 0
 
 
 def _tests_of(case: Case) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ WAIT_REASONS = ("quota", "busy", "job_cap", "paused", "other")
 """Why a site is not submitted that nothing blocks; ``other`` for a wait that another release knows."""
 
 ENDS = ("submitted", "refused", "expired", "cancelled", "unknown")
+BATCH_ENDS = ("submitted", "partial", "unknown", "refused", "expired")
+"""The outcomes of batches that are progress: URLs have ended."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # it would be a second series for each
 
@@ -111,8 +113,11 @@ class Metrics:
         self.redis_unfit = gauge("redis_unfit", "1 while Redis fails this check.", ["check"])
         build = gauge("build_info", "1, with the version as label.", ["version"])
         build.labels(version).set(1)
+        # From 0, as those of a site: one plan that fails is told, and the first batch after a restart is progress.
         for state in ENDED:
-            self.plans_ended.labels(state)  # from 0, as a site's: one plan that fails is told
+            self.plans_ended.labels(state)
+        for outcome in BATCH_ENDS:
+            self.batches.labels(outcome)
         self.registry.register(_LedgerMetrics(self))
 
     def show(self, snapshot: Snapshot) -> None:
