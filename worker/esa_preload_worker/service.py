@@ -32,7 +32,7 @@ from esa_preload_worker.leases import Leases
 from esa_preload_worker.ledger import WorkerLedger
 from esa_preload_worker.metrics import Metrics, Snapshot, site_figures
 from esa_preload_worker.ops import OpsServer
-from esa_preload_worker.oss import list_store
+from esa_preload_worker.oss import ListStore, list_store
 from esa_preload_worker.pump import Pump
 from esa_preload_worker.site_names import SiteNames
 from esa_preload_worker.submit import OPERATIONS, Submitter
@@ -88,13 +88,8 @@ class Service:
         self.leases = Leases(settings.lease)
         self._end_tracing = start_tracing("esa-preload-worker", os.environ)
         self._is_traced = wants_traces(os.environ)
-        observe: Callable[[str, str, float], None] = self.metrics.observe_call
-        if self._is_traced:
-            from esa_preload_worker.tracing import traced  # noqa: PLC0415 - an extra
-
-            observe = traced(observe)
-        keys = Keys(settings.namespace)
         self._redis = connect(settings.redis_url.get_secret_value())
+        keys = Keys(settings.namespace)
         self.ledger = WorkerLedger(
             self._redis,
             keys,
@@ -104,23 +99,10 @@ class Service:
         )
         self._reader = Ledger(self._redis, keys)
         self._credentials = credentials or credentials_from_env(os.environ)
-        try:
-            self._esa = EsaClient(
-                settings.endpoint_url,
-                self._credentials,
-                settings.call_timeout,
-                observe,
-                allow_insecure_endpoint=settings.allow_insecure_endpoint,
-            )
-            self._store = list_store(settings, self._credentials)
-        except ValueError as exc:
-            raise SettingsError(str(exc)) from None
+        self._esa, self._store = self._clients_outside()
         lists = ListKeeper(settings, self._store)
         self.pump = Pump(
-            ledger=self.ledger,
-            submitter=self._submitter(lists),
-            leases=self.leases,
-            metrics=self.metrics,
+            ledger=self.ledger, submitter=self._submitter(lists), leases=self.leases, metrics=self.metrics
         )
         self.watcher = Watcher(
             ledger=self.ledger, esa=self._esa, settings=settings, metrics=self.metrics, lists=lists
@@ -218,6 +200,28 @@ class Service:
             stuck.append(f"{site_id} ({state}: {reason})")
         # While a probe of a blocked account is under way, the record looks as it does before the probe.
         return None if self.pump.is_at_work else stuck
+
+    def _clients_outside(self) -> tuple[EsaClient, ListStore | None]:
+        """Return the clients of ESA and, where lists are made, of OSS; none of them is connected yet."""
+        settings = self.settings
+        try:
+            esa = EsaClient(
+                settings.endpoint_url,
+                self._credentials,
+                settings.call_timeout,
+                self._observer(),
+                allow_insecure_endpoint=settings.allow_insecure_endpoint,
+            )
+            return esa, list_store(settings, self._credentials)
+        except ValueError as exc:
+            raise SettingsError(str(exc)) from None
+
+    def _observer(self) -> Callable[[str, str, float], None]:
+        if not self._is_traced:
+            return self.metrics.observe_call
+        from esa_preload_worker.tracing import traced  # noqa: PLC0415 - an extra
+
+        return traced(self.metrics.observe_call)
 
     def _submitter(self, lists: ListKeeper) -> Submits:
         submitter = Submitter(
