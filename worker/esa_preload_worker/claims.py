@@ -289,6 +289,7 @@ class WatchedJob:
         urls: submitted with it.
         now_ms: the turn of the call that lists its plans was spent at this moment of the ledger's clock.
         done_ms: when its plan should be over; ``ended_ms``: since when all its plans are known to be, or 0.
+        others: plans that somebody else had made for it by the last visit.
         looks: visits so far.
         is_bulk: its URLs were read from a list of ours, which goes with it.
     """
@@ -305,6 +306,7 @@ class WatchedJob:
     ended_ms: int
     looks: int
     now_ms: int
+    others: int = 0
     is_bulk: bool = False
 
 

@@ -334,7 +334,7 @@ class WorkerLedger:
         kind, *rest = await run_script(self.redis, VISIT, self.keys.prefix, (self._now, token))
         if as_text(kind) == "wait":
             return int(rest[0])
-        now, job_id, site, batch_id, plan_id, urls, state, starts, done, ended, looks, is_bulk = map(
+        now, job_id, site, batch_id, plan_id, urls, state, starts, done, ended, others, looks, is_bulk = map(
             as_text, rest
         )
         return WatchedJob(
@@ -348,6 +348,7 @@ class WorkerLedger:
             starts_ms=int(float(starts)),
             done_ms=int(float(done)),
             ended_ms=int(float(ended)),
+            others=int(others),
             looks=int(looks),
             now_ms=int(float(now)),
             is_bulk=is_bulk == "1",
@@ -360,6 +361,7 @@ class WorkerLedger:
         state: JobState,
         then: int | Literal["gone", "left"],
         ended_ms: int = 0,
+        others: int = 0,
         looks: int | None = None,
         calls: Sequence[Call] = (),
     ) -> bool:
@@ -369,13 +371,14 @@ class WorkerLedger:
         Args:
             then: ms until the next visit, or why the job is forgotten: it is ``gone``, or ``left`` at ESA for good.
             ended_ms: since when all its plans have ended; 0: they have not.
+            others: plans that it has besides ours.
             looks: how many have told something by now; by default this one has.
         """
         looks = job.looks + 1 if looks is None else looks
         claim = (job.site_id, job.job_id, job.token)
         share, to_report = 0, _flat(calls)
         while True:
-            arguments = (self._now, *claim, then, state, ended_ms or "", looks, share, *to_report)
+            arguments = (self._now, *claim, then, state, ended_ms or "", others, looks, share, *to_report)
             kind, *rest = await run_script(self.redis, VISITED, self.keys.prefix, arguments)
             if as_text(kind) != "more":
                 return as_text(kind) == "ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from esa_preload.logs import get_logger
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Protocol
 
-    from esa_preload_worker.claims import JobState, WatchedJob
+    from esa_preload_worker.claims import WatchedJob
     from esa_preload_worker.esa import PlanState
     from esa_preload_worker.ledger import WorkerLedger
     from esa_preload_worker.metrics import Metrics
     from esa_preload_worker.settings import Settings
-    from esa_preload_worker.watching import Look, Then
+    from esa_preload_worker.watching import Look
 
     class Esa(Protocol):
         """What watching needs of ESA."""
@@ -98,17 +99,15 @@ class Watcher:
             pass
         except EsaError as exc:
             self._tell_trouble(job, LIST_PLANS, exc)
-            await self._end(
-                job, turns, job.state, watching.retry_later(job, exc), job.ended_ms, is_told=_says(exc)
-            )
+            await self._end(job, turns, watching.nothing_new(job, exc), is_told=_says(exc))
             return
         self._troubles.discard(LIST_PLANS)
         listed = self._clock()
         now_ms = job.now_ms + round((listed - begun) * 1000)
         look = watching.judge(job, plans, now_ms=now_ms, retention_ms=self._retention_ms)
         # Counted before the job is deleted: should this worker die in between, the next look finds no job, and nothing to count.
-        then = watching.AGAIN_MS if look.deletes else look.then
-        if await self._end(job, turns, look.state, then, look.ended_ms):
+        counted = replace(look, then=watching.AGAIN_MS) if look.deletes else look
+        if await self._end(job, turns, counted):
             self._tell(job, look)
             if look.deletes:
                 await self._delete(job, look, turns, listed)
@@ -127,35 +126,30 @@ class Watcher:
             later = exc.delay_ms if isinstance(exc, NotYet) else watching.retry_later(job, exc)
             if isinstance(exc, EsaError):
                 self._tell_trouble(job, DELETE_JOB, exc)
-            await self._end(job, turns, look.state, later, look.ended_ms, is_told=_says(exc))
+            await self._end(job, turns, replace(look, then=later), is_told=_says(exc))
             return
         self._troubles.discard(DELETE_JOB)
         log.info("job.deleted", job_id=job.job_id, site_id=job.site_id, batch_id=job.batch_id, why=look.state)
         self._metrics.jobs_deleted.labels(self._metrics.site_label(job.site_id)).inc()
-        await self._end(job, turns, look.state, "gone", look.ended_ms)
+        await self._end(job, turns, replace(look, then="gone"))
 
-    async def _end(
-        self,
-        job: WatchedJob,
-        turns: Turns,
-        state: JobState,
-        then: Then,
-        ended_ms: int,
-        *,
-        is_told: bool = True,
-    ) -> bool:
+    async def _end(self, job: WatchedJob, turns: Turns, look: Look, *, is_told: bool = True) -> bool:
         calls = turns.drain()
         for call in calls:
             if call.outcome == "throttled":
                 self._metrics.throttled.labels(call.operation).inc()
         looks = job.looks + is_told
-        if job.is_bulk and then in (
-            "gone",
-            "left",
-        ):  # before the job is forgotten: nobody else would know of it
+        if job.is_bulk and look.then in ("gone", "left"):
+            # Before the job is forgotten: nobody else would know of it.
             await self._lists.drop(job.batch_id, job.site_id)
         return await self._ledger.visited(
-            job, state=state, then=then, ended_ms=ended_ms, looks=looks, calls=calls
+            job,
+            state=look.state,
+            then=look.then,
+            ended_ms=look.ended_ms,
+            others=look.others,
+            looks=looks,
+            calls=calls,
         )
 
     def _tell(self, job: WatchedJob, look: Look) -> None:

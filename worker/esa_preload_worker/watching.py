@@ -37,6 +37,7 @@ class Look:
         state: of the job from now on.
         then: ms until the next visit, or why there is none.
         ended_ms: since when all its plans are known to have ended, or 0.
+        others: its plans that are not ours.
         deletes: the job may be deleted, now that its plans were listed.
         why: of a plan that failed, for people.
     """
@@ -44,6 +45,7 @@ class Look:
     state: JobState
     then: Then
     ended_ms: int = 0
+    others: int = 0
     deletes: bool = False
     why: str = ""
 
@@ -72,6 +74,11 @@ def retry_later(job: WatchedJob, error: EsaError) -> int:
             return look_later(job)
 
 
+def nothing_new(job: WatchedJob, error: EsaError) -> Look:
+    """What a visit comes to whose call *error* ended: all stays as it was."""
+    return Look(state=job.state, then=retry_later(job, error), ended_ms=job.ended_ms, others=job.others)
+
+
 def judge(job: WatchedJob, plans: Sequence[PlanState] | None, *, now_ms: int, retention_ms: int) -> Look:
     """
     Decide what becomes of a job.
@@ -88,18 +95,23 @@ def judge(job: WatchedJob, plans: Sequence[PlanState] | None, *, now_ms: int, re
             Look(state="unplanned", then="left") if plans else Look(state="unplanned", then=0, deletes=True)
         )
     state, why = _state_of(job, plans, now_ms)
+    others = sum(plan.plan_id != job.plan_id for plan in plans)
     if all(plan.status in ENDED for plan in plans):
         ended_ms = job.ended_ms or (now_ms if job.looks else min(now_ms, job.done_ms - LATE_MS))
+        if others > job.others:  # somebody added one, and when it ended nobody saw
+            ended_ms = now_ms
         left_ms = ended_ms + retention_ms - now_ms
-        return Look(state=state, then=max(0, left_ms), ended_ms=ended_ms, deletes=left_ms <= 0, why=why)
+        return Look(
+            state=state, then=max(0, left_ms), ended_ms=ended_ms, others=others, deletes=left_ms <= 0, why=why
+        )
     if state == "waiting" and job.starts_ms > now_ms:
-        return Look(state=state, then=job.starts_ms - now_ms)
+        return Look(state=state, then=job.starts_ms - now_ms, others=others)
     if now_ms >= max(job.done_ms, job.ended_ms + retention_ms) + FOLLOWED_MS:
         if state in ("waiting", "warming"):
             state, why = "failed", "overdue"
         return Look(state=state, then="left", why=why)
     then = job.done_ms - now_ms if now_ms < job.done_ms else look_later(job)
-    return Look(state=state, then=then, why=why)
+    return Look(state=state, then=then, others=others, why=why)
 
 
 def _state_of(job: WatchedJob, plans: Sequence[PlanState], now_ms: int) -> tuple[JobState, str]:

@@ -98,9 +98,9 @@ async def stop_plan(worker: VirtualRig) -> None:
     worker.rig.sandbox.account.plan(plan).stop(worker.clock.now_s)
 
 
-async def add_plan(worker: VirtualRig) -> None:
-    """Plan the one job once more, as a person does in the console."""
-    order = PlanOrder(start=None, end=None, interval_s=3_600, slice_len=1)
+async def add_plan(worker: VirtualRig, *, interval_s: int = 3_600) -> None:
+    """Plan the one job of two URLs once more, as a person does in the console."""
+    order = PlanOrder(start=None, end=None, interval_s=interval_s, slice_len=1)
     await worker.rig.between.esa.create_plans(worker.jobs()[0]["id"], [order])
 
 
@@ -136,6 +136,20 @@ async def test_a_plan_that_somebody_added_keeps_the_job(worker: VirtualRig) -> N
         worker.advance(600)
         await worker.look()
     assert worker.jobs() == []
+
+
+async def test_a_plan_that_somebody_added_and_nobody_saw_run_keeps_the_job(worker: VirtualRig) -> None:
+    """It came and ended between two looks: the job is kept for a retention from the look that found it."""
+    await submit(worker)
+    await pass_time(worker, INTERVAL_S + RETENTION_S - 30)
+    await add_plan(worker, interval_s=5)
+    await pass_time(worker, 35)
+    assert [plan["status"] for plan in worker.jobs()[0]["plans"]] == ["finished", "finished"]
+    assert worker.calls(LIST_PLANS) == 2
+    await pass_time(worker, RETENTION_S - 10)
+    assert (len(worker.jobs()), worker.calls(LIST_PLANS)) == (1, 2)
+    await pass_time(worker, 10)
+    assert (worker.jobs(), worker.calls(LIST_PLANS)) == ([], 3)
 
 
 async def test_what_somebody_deleted_has_failed(

@@ -83,7 +83,7 @@ CASES = {
     "was deleted, and another is there": (
         JOB,
         (PlanState(plan_id="q", job_id="j", status="running"),),
-        Look(state="failed", then=AGAIN_MS, why="plan_gone"),
+        Look(state="failed", then=AGAIN_MS, others=1, why="plan_gone"),
     ),
     "its job is gone": (JOB, None, Look(state="failed", then="gone", why="job_gone")),
     "its job is gone before it started": (WAITING, None, Look(state="failed", then="gone", why="job_gone")),
@@ -103,11 +103,30 @@ CASES = {
         plans("finished"),
         Look(state="finished", then=1, ended_ms=NOW_MS - HOUR_MS + 1),
     ),
-    "somebody added another": (ENDED, plans("finished", "waiting"), Look(state="finished", then=AGAIN_MS)),
+    "somebody added another": (
+        ENDED,
+        plans("finished", "waiting"),
+        Look(state="finished", then=AGAIN_MS, others=1),
+    ),
     "somebody added another, which has ended": (
         ENDED,
         plans("finished", "failed"),
-        Look(state="finished", then=0, ended_ms=NOW_MS - HOUR_MS, deletes=True),
+        Look(state="finished", then=HOUR_MS, ended_ms=NOW_MS, others=1),
+    ),
+    "somebody added another, which ended a retention ago": (
+        replace(ENDED, others=1),
+        plans("finished", "failed"),
+        Look(state="finished", then=0, ended_ms=NOW_MS - HOUR_MS, others=1, deletes=True),
+    ),
+    "is looked at late, and another has ended": (
+        replace(JOB, done_ms=NOW_MS - HOUR_MS),
+        plans("finished", "finished"),
+        Look(state="finished", then=HOUR_MS, ended_ms=NOW_MS, others=1),
+    ),
+    "is gone, and another in its place has ended": (
+        ENDED,
+        plans("finished", "finished")[1:],
+        Look(state="finished", then=HOUR_MS, ended_ms=NOW_MS, others=1),
     ),
     "has not ended for a day": (
         replace(JOB, done_ms=NOW_MS - FOLLOWED_MS),
@@ -146,21 +165,24 @@ def test_what_becomes_of_a_job_whose_plan(case: str) -> None:
     ),
     state=st.sampled_from(("waiting", "warming", "finished", "failed")),
     ended=st.integers(-2 * HOUR_MS, 0) | st.none(),
+    others=st.integers(0, 2),
     done=st.integers(-2 * FOLLOWED_MS, HOUR_MS),
 )
 def test_a_job_is_deleted_only_when_every_plan_has_ended(
-    statuses: list[str], state: str, ended: int | None, done: int
+    statuses: list[str], state: str, ended: int | None, others: int, done: int
 ) -> None:
-    """Whatever is on record: no plan that was listed is unfinished, and all of them ended a retention ago; and no pause is negative."""
+    """Whatever is on record: no plan that was listed is unfinished or new, and all of them ended a retention ago; and no pause is negative."""
     job = replace(
         JOB,
         state=state,  # type: ignore[arg-type]
         ended_ms=0 if ended is None else NOW_MS + ended,
+        others=others,
         done_ms=NOW_MS + done,
     )
     look = judge(job, plans(*statuses), now_ms=NOW_MS, retention_ms=HOUR_MS)
     if look.deletes:
         assert set(statuses) <= {"finished", "failed"}
+        assert len(statuses) - 1 <= others
         assert (ended if ended is not None else min(0, done - LATE_MS)) <= -HOUR_MS
     assert not isinstance(look.then, int) or look.then >= 0
 

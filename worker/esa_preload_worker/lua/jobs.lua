@@ -1,6 +1,6 @@
 -- The jobs of ours that a site holds, as settled in this ledger: what is known of their plans, and when to look at them next. Included
 -- after rate.lua by the scripts that put a job on record, look at it, or forget it.
---   job:<j>    hash  v, site, batch, plan, urls, owners '<n>:<urls> ...' (submitted ones), state, starts_at, done_at, ended_at, looks, visitor
+--   job:<j>    hash  v, site, batch, plan, urls, owners '<n>:<urls> ...' (submitted ones), state, starts_at, done_at, ended_at, others, looks, visitor
 --                    of a bulk batch `bulk`, and no owners: they are in
 --   shares:<j> list  '<state> <n>:<urls> ...', a pack each: its state follows that of the job
 --   jobs:<s>   zset  job -> ms of the next visit: ZCARD tells how many of the site's jobs are ours

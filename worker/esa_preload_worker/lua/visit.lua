@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Hand out the next job to look at, and the call that lists its plans: at a low rate that all workers share, so that the calls that
 -- create jobs have room. ARGV: 2 token of this visit.
--- Returns: {'visit', now, job, site, batch, plan, urls, state, starts ms, done ms, ended ms or 0, looks, is_bulk 0 or 1} | {'wait', ms}.
+-- Returns: {'visit', now, job, site, batch, plan, urls, state, starts ms, done ms, ended ms or 0, others, looks, is_bulk 0 or 1} | {'wait', ms}.
 -- While a site is short of places for jobs, its jobs go first, and as often as jobs may be created. Nobody else is given the job within
 -- LEASE_MS. O(1): at most SITES sites are looked at; short ones that had their turn go to the back.
 local token = ARGV[2]
@@ -35,7 +35,7 @@ for _ = 1, SITES do
   end
   local job = call('ZRANGE', P .. 'jobs:' .. site, 0, 0)[1]
   local key = P .. 'job:' .. (job or '')
-  local j = call('HMGET', key, 'v', 'batch', 'plan', 'urls', 'state', 'starts_at', 'done_at', 'ended_at', 'looks', 'bulk')
+  local j = call('HMGET', key, 'v', 'batch', 'plan', 'urls', 'state', 'starts_at', 'done_at', 'ended_at', 'others', 'looks', 'bulk')
   if not job then
     set_agenda(site)
   elseif not j[1] then
@@ -47,7 +47,7 @@ for _ = 1, SITES do
     call('HSET', P .. 'meta', 'visited', text(now))
     call('HSET', key, 'visitor', token)
     set_visit(site, job, now + LEASE_MS)
-    return { 'visit', text(now), job, site, j[2], j[3], j[4], j[5], j[6], j[7], j[8] or '0', j[9], j[10] and 1 or 0 }
+    return { 'visit', text(now), job, site, j[2], j[3], j[4], j[5], j[6], j[7], j[8] or '0', j[9] or '0', j[10], j[11] and 1 or 0 }
   end
 end
 return { 'wait', 1 }
