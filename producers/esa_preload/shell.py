@@ -81,9 +81,8 @@ def print_settings(rows: Sequence[SettingRow], form: str) -> None:
             documents = [{"variable": r.variable, "default": r.default, "help": r.help} for r in rows]
             click.echo(json.dumps(documents, indent=2))
         case "env":
-            for row in (
-                rows
-            ):  # none is set: an empty line of the file would win over what a unit or a container sets
+            # None is set: an empty line of the file would win over what a unit or a container sets.
+            for row in rows:
                 click.echo(f"# {row.help}\n#{row.variable}={row.default}\n")
         case "markdown":
             click.echo("| variable | default | meaning |\n|---|---|---|")

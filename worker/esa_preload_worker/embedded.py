@@ -34,7 +34,6 @@ PAUSES_S = (0.1, 30.0)
 STEADY_S = 60.0
 """One that lived for so long did not die young."""
 
-
 CONFIG = {
     "port": "0",
     "unixsocketperm": "700",
@@ -45,7 +44,6 @@ CONFIG = {
     "maxmemory-policy": "noeviction",
     "daemonize": "no",
 }
-
 
 MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.mxfast=0:glibc.malloc.tcache_count=20000"}
 """
@@ -149,19 +147,7 @@ def embedded_valkey(directory: Path) -> Generator[Path]:
         SettingsError: another worker runs it, it is not installed, or it does not start.
     """
     path = embedded_socket(directory)
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise SettingsError(f"ESA_PRELOAD_REDIS_URL: cannot use {directory}: {exc.strerror}") from exc
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise SettingsError(
-                f"ESA_PRELOAD_REDIS_URL: another process runs the embedded Valkey of {directory}",
-                hint=f"start further workers with ESA_PRELOAD_REDIS_URL=unix://{path}",
-            ) from exc
+    with _locked(directory, path):
         _end_orphan(path)
         server = ValkeyProcess(directory, socket=path)
         server.start(START_S)
@@ -170,6 +156,26 @@ def embedded_valkey(directory: Path) -> Generator[Path]:
                 yield path
         finally:
             server.stop()
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, path: Path) -> Generator[None]:
+    """Have *directory* to this process alone while inside; who runs the server meanwhile is reached at *path*."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise SettingsError(f"ESA_PRELOAD_REDIS_URL: cannot use {directory}: {exc.strerror}") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(lock)
+        raise SettingsError(
+            f"ESA_PRELOAD_REDIS_URL: another process runs the embedded Valkey of {directory}",
+            hint=f"start further workers with ESA_PRELOAD_REDIS_URL=unix://{path}",
+        ) from exc
+    try:
+        yield
     finally:
         os.close(lock)
 

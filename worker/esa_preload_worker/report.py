@@ -31,16 +31,33 @@ def report(
     duration_s: float,
 ) -> None:
     """Log and count how a claim of *batch* ended."""
-    settlement = submission.settlement
     settled = replace(settled, counts=Counter(settled.counts) + Counter(submission.ended))
+    _count_batch(metrics, batch, submission, settled)
+    _count_urls(metrics, batch, submission, settled, ended_ms)
+    _log_batch(batch, submission, settled, duration_s)
+    _log_site(batch, submission.settlement, settled)
+
+
+def _count_batch(metrics: Metrics, batch: Batch, submission: Submission, settled: Settled) -> None:
+    settlement = submission.settlement
     is_at_fault = settlement.lone and settled.counts.get("refused")
     metrics.batches.labels("refused" if is_at_fault else settlement.outcome).inc()
     if batch.attempt == 1 and not batch.bulk:
         metrics.batch_urls.observe(len(batch.urls))
     elif settlement.lines:
         metrics.batch_urls.observe(settlement.lines)
+    for call in settlement.calls:
+        if call.outcome == "throttled":
+            metrics.throttled.labels(call.operation).inc()
+    if submission.reconciled:
+        metrics.reconciled.labels(submission.reconciled).inc()
+
+
+def _count_urls(
+    metrics: Metrics, batch: Batch, submission: Submission, settled: Settled, ended_ms: int
+) -> None:
+    settlement, counts = submission.settlement, settled.counts
     site = metrics.site_label(batch.site_id)
-    counts = settled.counts
     if submitted := counts.get("submitted", 0):
         metrics.urls_submitted.labels(site).inc(submitted)
         metrics.submit_latency.observe(max(0, ended_ms - batch.oldest_ms) / 1000)
@@ -52,13 +69,6 @@ def report(
         metrics.urls_expired.labels(site).inc(expired)
     if submission.job and settlement.outcome in SUBMITTED:
         metrics.tasks_submitted.labels(site).inc(submission.job.task_submitted)
-    throttled = [call.operation for call in settlement.calls if call.outcome == "throttled"]
-    for operation in throttled:
-        metrics.throttled.labels(operation).inc()
-    if submission.reconciled:
-        metrics.reconciled.labels(submission.reconciled).inc()
-    _log_batch(batch, submission, settled, duration_s)
-    _log_site(batch, settlement, settled)
 
 
 def _count_refusals(metrics: Metrics, site: str, settlement: Settlement, refused: int) -> None:

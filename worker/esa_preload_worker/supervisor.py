@@ -234,9 +234,8 @@ class Supervisor:
 
     @staticmethod
     async def _close(worker: Worker, pool: ArqRedis) -> None:
-        await end_tasks(
-            *worker.tasks.values()
-        )  # also those that failed together with it: each would be logged
+        # Also those that failed together with it: each would be logged.
+        await end_tasks(*worker.tasks.values())
         with contextlib.suppress(*REDIS_FAILURES):
             async with asyncio.timeout(5):
                 await pool.aclose()

@@ -33,9 +33,8 @@ def plan_repair(audit: Audit) -> Plan:
     lanes = {(v.site, v.lane) for v in mendable if v.name in _OF_LANE}
     lanes |= {key for key, evidence in audit.lanes.items() if evidence.scan.stale}
     requests = {(v.request, v.site) for v in mendable if v.request}
-    sites = {
-        v.site for v in mendable if v.site and not v.request
-    }  # those of the lanes too: to be put in their place
+    # Those of the lanes too: to be put in their place.
+    sites = {v.site for v in mendable if v.site and not v.request}
     return Plan(
         sites=tuple(sorted(sites)),
         lanes=tuple(sorted(lanes & set(audit.lanes))),
