@@ -72,6 +72,17 @@ def worker_environment(redis_url: str, endpoint: str, **variables: str) -> dict[
     )
 
 
+def api_environment(redis_url: str, **variables: str) -> dict[str, str]:
+    """Return the environment of the HTTP API on free ports."""
+    return environment(
+        ESA_PRELOAD_REDIS_URL=redis_url,
+        ESA_PRELOAD_HTTP_PORT="0",
+        ESA_PRELOAD_OPS_PORT="0",
+        ESA_PRELOAD_LOG_FORMAT="json",
+        **variables,
+    )
+
+
 async def finish(
     command: str, *arguments: str, env: Mapping[str, str], stdin: bytes = b"", timeout_s: float = 60
 ) -> Finished:

@@ -6,13 +6,11 @@ import getpass
 import socket
 from typing import TYPE_CHECKING
 
-import pytest
-
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
 from esa_preload_worker.ledger import WorkerLedger
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
-from processes import environment, finish, started, worker_environment
+from processes import finish, started, worker_environment
 from waiting import wait_until_async
 
 if TYPE_CHECKING:
@@ -24,13 +22,6 @@ KEYS = Keys("t")
 SITE, NAME = 190007158391808, "www.example.com"
 ME = f"{getpass.getuser()}@{socket.gethostname()}"
 URL = f"https://{NAME}/app.js"
-
-
-@pytest.fixture
-def env(redis: Redis, redis_url: str) -> dict[str, str]:
-    """An environment that points at the tests' empty Valkey."""
-    del redis
-    return environment(ESA_PRELOAD_REDIS_URL=redis_url, ESA_PRELOAD_NAMESPACE="t")
 
 
 async def run(env: dict[str, str], *arguments: str, code: int = 0) -> Finished:

@@ -7,25 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload import PreloadClient
-from esa_preload_worker.sandbox import Fault, Sandbox, SandboxConfig
+from esa_preload_worker.sandbox import Fault, Sandbox
 from processes import finish, started, worker_environment
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from redis.asyncio import Redis
 
 SITE = 190007158391808
 OWNED, FOREIGN = 3_000, 7
 CREATE, PLAN = "CreateScheduledPreloadJob", "CreateScheduledPreloadExecutions"
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """A simulated ESA and OSS whose site owns one domain."""
-    async with Sandbox(SandboxConfig(sites={SITE: ("example.com",)})) as running:
-        yield running
 
 
 @pytest.fixture

@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 SITE = "190007158391808"
 
 
-@pytest.fixture
-def env(redis: Redis, redis_url: str) -> dict[str, str]:
-    """An environment that points at the tests' empty Valkey, in the namespace of the other tests."""
-    del redis
-    return environment(ESA_PRELOAD_REDIS_URL=redis_url, ESA_PRELOAD_NAMESPACE="t")
-
-
 def clean(done: Finished) -> str:
     """Return standard error, which holds no traceback."""
     assert "Traceback" not in done.err + done.out

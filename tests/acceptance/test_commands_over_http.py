@@ -12,7 +12,7 @@ from esa_preload.client import PreloadClient
 from esa_preload.keys import Keys
 from esa_preload_worker.claims import Batch, Settlement, SiteWait
 from esa_preload_worker.ledger import WorkerLedger
-from processes import environment, finish, started
+from processes import api_environment, environment, finish, started
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -27,14 +27,7 @@ SITE = "190007158391808"
 @asynccontextmanager
 async def api(redis_url: str, **settings: str) -> AsyncGenerator[str]:
     """Serve the API on a free port of loopback while inside; yields its address."""
-    served = environment(
-        ESA_PRELOAD_REDIS_URL=redis_url,
-        ESA_PRELOAD_HTTP_PORT="0",
-        ESA_PRELOAD_OPS_PORT="0",
-        ESA_PRELOAD_LOG_FORMAT="json",
-        **settings,
-    )
-    async with started("esa-preload", "serve", env=served) as server:
+    async with started("esa-preload", "serve", env=api_environment(redis_url, **settings)) as server:
         await wait_until(lambda: server.events("http.started"), timeout_s=60)
         yield server.events("http.started")[0]["url"]
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
-from processes import Finished, environment, finish
+from processes import Finished, finish
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -18,13 +16,6 @@ SITE = "190007158391808"
 URL = "https://a.example/1"
 CREATE = "CreateScheduledPreloadJob"
 KEYS = Keys("t")
-
-
-@pytest.fixture
-def env(redis: Redis, redis_url: str) -> dict[str, str]:
-    """An environment that points at the tests' empty Valkey, in the namespace of the other tests."""
-    del redis
-    return environment(ESA_PRELOAD_REDIS_URL=redis_url, ESA_PRELOAD_NAMESPACE="t")
 
 
 async def run(env: dict[str, str], *arguments: str) -> Finished:

@@ -12,7 +12,7 @@ import pytest
 from esa_preload import PreloadClient
 from esa_preload.scripts import command
 from integration.clients.stages import LedgerWorkers
-from processes import BIN, environment, finish
+from processes import BIN, finish
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from esa_preload.keys import Keys
 
 SITE = 190007158391808
-
-
-@pytest.fixture
-def env(redis: Redis, redis_url: str) -> dict[str, str]:
-    """An environment that points at the tests' empty Valkey, in the namespace of the other tests."""
-    del redis
-    return environment(ESA_PRELOAD_REDIS_URL=redis_url, ESA_PRELOAD_NAMESPACE="t")
 
 
 async def test_requests_are_listed_and_waited_for(redis: Redis, env: dict[str, str]) -> None:

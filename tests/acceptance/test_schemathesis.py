@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.test_serve import serve_environment, serving
+from acceptance.serving import serving
 from esa_preload.api.tokens import ROLES
 from esa_preload.client import PreloadClient
-from processes import environment, finish
+from processes import api_environment, environment, finish
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -45,7 +45,7 @@ async def test_every_answer_is_a_documented_one(
     async with PreloadClient(redis_url) as queue:
         # What the made-up calls ask for first.
         await queue.enqueue(1, ["https://www.example.com/a"], request_id="0")
-    env = serve_environment(redis_url, ESA_PRELOAD_TOKENS_FILE=str(tmp_path / "tokens.json"))
+    env = api_environment(redis_url, ESA_PRELOAD_TOKENS_FILE=str(tmp_path / "tokens.json"))
     new = ("token", "new", "--name", "x", "--role", role.replace("nobody", "viewer"), "--site", "*")
     secret = (await finish("esa-preload", *new, env=env)).out.strip()
     headers = () if role == "nobody" else ("--header", f"Authorization: Bearer {secret}")

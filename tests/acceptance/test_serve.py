@@ -6,53 +6,31 @@ import asyncio
 import json
 import re
 import signal
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
+from acceptance.serving import serving
 from esa_preload.api.token_file import new_token
 from esa_preload.client import PreloadClient
-from processes import environment, finish, started
+from processes import api_environment, environment, finish
 from waiting import wait_until, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import httpx
     from redis.asyncio import Redis
-
-    from processes import Running
 
 SITE = 190007158391808
 LINES = {"Content-Type": "text/plain", "Idempotency-Key": "r"}
 
 
-def serve_environment(redis_url: str, **variables: str) -> dict[str, str]:
-    """Return the environment of a server on free ports."""
-    return environment(
-        ESA_PRELOAD_REDIS_URL=redis_url,
-        ESA_PRELOAD_HTTP_PORT="0",
-        ESA_PRELOAD_OPS_PORT="0",
-        ESA_PRELOAD_LOG_FORMAT="json",
-        **variables,
-    )
-
-
-@asynccontextmanager
-async def serving(env: dict[str, str]) -> AsyncGenerator[tuple[Running, httpx.AsyncClient, str]]:
-    """Run a server while inside; yields it, a client of it, and where its ops port is."""
-    async with started("esa-preload", "serve", env=env) as server:
-        event = (await wait_until(lambda: server.events("http.started")))[0]
-        async with httpx.AsyncClient(base_url=event["url"], trust_env=False, timeout=30) as http:
-            yield server, http, event["ops_url"]
-
-
 async def test_the_life_of_a_server(redis: Redis, redis_url: str) -> None:
     """Enqueue, follow, probes, metrics; SIGTERM ends it with 0; the log is JSON and shows neither paths nor queries."""
     del redis
-    async with serving(serve_environment(redis_url)) as (server, http, ops_url):
+    async with serving(api_environment(redis_url)) as (server, http, ops_url):
         reply = await http.post(
             f"/v1/preloads?site_id={SITE}", content=b"https://www.example.com/?canary", headers=LINES
         )
@@ -93,7 +71,7 @@ async def test_a_body_in_flight_is_taken_to_its_end(redis: Redis, redis_url: str
         yield b"https://www.example.com/last\n"
 
     async with (
-        serving(serve_environment(redis_url)) as (server, http, ops_url),
+        serving(api_environment(redis_url)) as (server, http, ops_url),
         PreloadClient(redis_url) as queue,
     ):
         posting = asyncio.create_task(
@@ -123,7 +101,7 @@ async def test_signals_that_do_not_wait(redis: Redis, redis_url: str, number: si
         await asyncio.Event().wait()
 
     for grace, second in (("1", False), ("60", True)):
-        env = serve_environment(redis_url, ESA_PRELOAD_SHUTDOWN_GRACE=grace)
+        env = api_environment(redis_url, ESA_PRELOAD_SHUTDOWN_GRACE=grace)
         async with serving(env) as (server, http, _):
             posting = asyncio.create_task(
                 http.post(f"/v1/preloads?site_id={SITE}", content=lines(), headers=LINES)
@@ -146,7 +124,7 @@ async def test_tokens_come_and_go_while_it_runs(redis: Redis, redis_url: str, tm
     """Made, used, revoked: the server follows the file; a broken one is told, and changes nothing. No secret gets out."""
     del redis
     file = tmp_path / "tokens.json"
-    env = serve_environment(redis_url, ESA_PRELOAD_TOKENS_FILE=str(file))
+    env = api_environment(redis_url, ESA_PRELOAD_TOKENS_FILE=str(file))
     made = [
         await finish(
             "esa-preload", "token", "new", "--name", name, "--role", "producer", "--site", str(SITE), env=env
@@ -200,7 +178,7 @@ async def test_what_a_proxy_forwards_is_believed_of_trusted_ones_only(
     del redis
     file = tmp_path / "tokens.json"
     new_token(file, name="anna", role="viewer", sites=["*"])
-    env = serve_environment(
+    env = api_environment(
         redis_url, ESA_PRELOAD_TOKENS_FILE=str(file), ESA_PRELOAD_HTTP_TRUSTED_PROXIES=trusted
     )
     forwarded = {"X-Forwarded-For": "10.9.9.9, 203.0.113.7", "X-Forwarded-Proto": "https"}
@@ -267,7 +245,7 @@ async def test_a_start_that_fails(
     tokens = tmp_path / "tokens.json"
     tokens.write_text('{"version": 1, "tokens": []}')
     given = {name: value.replace("TOKENS", str(tokens)) for name, value in variables.items()}
-    ended = await finish("esa-preload", "serve", env=serve_environment(redis_url) | given)
+    ended = await finish("esa-preload", "serve", env=api_environment(redis_url) | given)
     assert (ended.code, said in ended.err) == (2, True), ended.err
     assert "Traceback" not in ended.err
 
@@ -275,7 +253,7 @@ async def test_a_start_that_fails(
 async def test_a_port_that_is_taken(redis: Redis, redis_url: str) -> None:
     """The second server on a port says which variable to change."""
     del redis
-    env = serve_environment(redis_url)
+    env = api_environment(redis_url)
     async with serving(env) as (_, http, _):
         ended = await finish(
             "esa-preload", "serve", env=env | {"ESA_PRELOAD_HTTP_PORT": str(http.base_url.port)}
@@ -285,7 +263,7 @@ async def test_a_port_that_is_taken(redis: Redis, redis_url: str) -> None:
 
 async def test_without_redis(tmp_path: Path) -> None:
     """It starts, says 503 with Retry-After, is alive and not ready; where Redis is stands in the log alone, and the password of the URL nowhere."""
-    env = serve_environment(f"unix://user:canary-password@{tmp_path}/none.sock")
+    env = api_environment(f"unix://user:canary-password@{tmp_path}/none.sock")
     async with serving(env) as (server, http, ops_url):
         reply = await http.post(f"/v1/preloads?site_id={SITE}", content=b"https://a.example/", headers=LINES)
         document: dict[str, Any] = reply.json()

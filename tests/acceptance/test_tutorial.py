@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docs.pages import DOCS, read
+from ports import free_port
 from processes import BIN, environment
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
 
 PORT, FOLDER = "8787", "/tmp/esa-preload-tutorial"  # noqa: S108 - as the page has it
 _STEP = re.compile(r"^<!-- ([^\n]+) -->$\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def is_open(port: int) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from esa_preload.client import PreloadClient
-from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from integration.outages.servers import Server
 from processes import Finished, finish, started, worker_environment
 from waiting import wait_until
@@ -20,6 +19,7 @@ from waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from esa_preload_worker.sandbox import Sandbox
     from processes import Running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,13 +114,6 @@ class Release:
         """Return the counts that both releases know."""
         document = (await self.command("status", request_id, "--json")).json()
         return {name: document[name] for name in SHARED}
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox with one site."""
-    async with Sandbox(SandboxConfig(sites={SITE: ("example.com",)})) as found:
-        yield found
 
 
 @pytest.fixture

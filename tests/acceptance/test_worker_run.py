@@ -19,26 +19,17 @@ from esa_preload.client import PreloadClient
 from esa_preload.connection import connect, embedded_socket
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
-from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from processes import environment, finish, started, worker_environment
 from waiting import wait_until, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from redis.asyncio import Redis
 
+    from esa_preload_worker.sandbox import Sandbox
     from processes import Running
 
 SITE = 190007158391808
 QUICK = {"ESA_PRELOAD_BATCH_QUIET": "0.1", "ESA_PRELOAD_RATE_INITIAL": "100"}
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox with one site, which owns example.com."""
-    async with Sandbox(SandboxConfig(sites={SITE: ("example.com",)})) as running:
-        yield running
 
 
 def urls_of(count: int, start: int = 0) -> list[str]:

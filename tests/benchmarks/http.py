@@ -20,7 +20,7 @@ from benchmarks.page import Section
 from benchmarks.servers import serving
 from esa_preload import PreloadClient
 from esa_preload_worker.embedded import valkey_binary
-from processes import environment, started
+from processes import api_environment, started
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -102,13 +102,7 @@ async def _connected(api: Api) -> AsyncGenerator[Connection]:
 @contextlib.asynccontextmanager
 async def _api() -> AsyncGenerator[Api]:
     async with serving(str(valkey_binary())) as valkey:
-        env = environment(
-            ESA_PRELOAD_REDIS_URL=valkey.url,
-            ESA_PRELOAD_HTTP_PORT="0",
-            ESA_PRELOAD_OPS_PORT="0",
-            ESA_PRELOAD_LOG_FORMAT="json",
-            ESA_PRELOAD_HTTP_BODY_TIMEOUT="600",
-        )
+        env = api_environment(valkey.url, ESA_PRELOAD_HTTP_BODY_TIMEOUT="600")
         async with started("esa-preload", "serve", env=env) as server:
             event = (await wait_until(lambda: server.events("http.started"), timeout_s=_START_S))[0]
             url = urlsplit(str(event["url"]))

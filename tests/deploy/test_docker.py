@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from docs.pages import ROOT
 from esa_preload import PreloadClient
 from esa_preload_worker.embedded import ValkeyProcess
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
+from ports import free_port
 from processes import started
 from waiting import wait_until
 
@@ -251,7 +251,7 @@ async def test_the_api_of_the_image_works_is_probed_and_stops(
 
 def _environment(final: Stage, redis_url: str) -> dict[str, str]:
     """Return the image's own variables, with those of a queue, and of a port that is free on this host."""
-    own = {"ESA_PRELOAD_REDIS_URL": redis_url, "ESA_PRELOAD_OPS_PORT": str(_free_port())}
+    own = {"ESA_PRELOAD_REDIS_URL": redis_url, "ESA_PRELOAD_OPS_PORT": str(free_port())}
     return {**final.environment(), **own}
 
 
@@ -271,12 +271,6 @@ async def _running(
         os.kill(process_1, signal.SIGTERM)
         assert await running.ended() == 0
         assert await _code_of(image.as_container(probe, user=user), env) == 1
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _child_of(pid: int) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
-from processes import environment, started, worker_environment
+from processes import api_environment, started, worker_environment
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ async def test_a_daemon_is_ready_alive_and_stopping(
         "api": (
             "esa-preload",
             "serve",
-            environment(ESA_PRELOAD_REDIS_URL=redis_url, ESA_PRELOAD_HTTP_PORT="0", ESA_PRELOAD_OPS_PORT="0"),
+            api_environment(redis_url),
         ),
     }[component]
     async with started(command, subcommand, env={**env, **systemd.environment()}) as daemon:

@@ -20,7 +20,7 @@ from deploy.setting_names import DEFAULTS, is_known
 from docs.pages import DOCS, ROOT, read
 from esa_preload import PreloadClient
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
-from processes import BIN, environment, started, worker_environment
+from processes import BIN, api_environment, environment, started, worker_environment
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -168,12 +168,7 @@ async def test_a_worker_works_under_the_restrictions_of_its_unit(redis: Redis, r
 async def test_the_api_works_under_the_restrictions_of_its_unit(redis: Redis, redis_url: str) -> None:
     """It starts, is ready, and ends."""
     del redis
-    env = environment(
-        ESA_PRELOAD_REDIS_URL=redis_url,
-        ESA_PRELOAD_HTTP_PORT="0",
-        ESA_PRELOAD_OPS_PORT="0",
-        ESA_PRELOAD_LOG_FORMAT="json",
-    )
+    env = api_environment(redis_url)
     async with started(*confined("api", "esa-preload", "serve"), env=env) as api:
         (line,) = await wait_until(lambda: api.events("http.started"))
         assert _seccomp_mode(api.process.pid) == 2

@@ -11,7 +11,7 @@ from esa_preload.api.token_file import new_token
 from esa_preload.api.tokens import ROLES
 from esa_preload.client import PreloadClient
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
-from processes import Running, environment, started, worker_environment
+from processes import Running, api_environment, started, worker_environment
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -44,13 +44,7 @@ async def plant(redis_url: str, directory: Path) -> AsyncGenerator[Plant]:
     secrets: dict[str, str] = {
         role: new_token(tokens_file, name=role, role=role, sites=["*"]) for role in ROLES
     }
-    serve = environment(
-        ESA_PRELOAD_REDIS_URL=redis_url,
-        ESA_PRELOAD_TOKENS_FILE=str(tokens_file),
-        ESA_PRELOAD_HTTP_PORT="0",
-        ESA_PRELOAD_OPS_PORT="0",
-        ESA_PRELOAD_LOG_FORMAT="json",
-    )
+    serve = api_environment(redis_url, ESA_PRELOAD_TOKENS_FILE=str(tokens_file))
     async with Sandbox(SandboxConfig(sites={SITE: ("example.com",)})) as sandbox:
         worker = worker_environment(
             redis_url,

@@ -14,7 +14,8 @@ import pytest
 from esa_preload_worker.esa.client import EsaClient
 from esa_preload_worker.esa.codes import LABELS
 from esa_preload_worker.esa.errors import EsaError, NotSentError, RefusedError, ThrottledError, UncertainError
-from integration.esa.loopback import JOB, Source, client_of, free_port, raw_server, read_request
+from integration.esa.loopback import JOB, Source, client_of, raw_server, read_request
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,10 +16,10 @@ from integration.esa.loopback import (
     Source,
     client_of,
     credential,
-    free_port,
     raw_server,
     recording_server,
 )
+from ports import free_port
 
 
 async def test_the_list_is_read_without_credentials() -> None:

@@ -21,11 +21,11 @@ from integration.esa.loopback import (
     Source,
     client_of,
     credential,
-    free_port,
     raw_server,
     read_request,
     recording_server,
 )
+from ports import free_port
 
 if TYPE_CHECKING:
     import asyncio

@@ -19,7 +19,8 @@ from esa_preload_worker.oss import ListStore, OssError, list_store, object_name
 from esa_preload_worker.sandbox import Credential as Known
 from esa_preload_worker.sandbox import Fault, Sandbox, SandboxConfig
 from esa_preload_worker.settings import Settings, load
-from integration.esa.loopback import Source, free_port, raw_server, read_request
+from integration.esa.loopback import Source, raw_server, read_request
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator

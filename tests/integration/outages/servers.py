@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from esa_preload_worker.embedded import valkey_binary
+from ports import free_port
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -23,13 +23,6 @@ START_S = 30.0
 
 CONFIG = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
 """What was answered is on disk, so that a SIGKILL takes nothing back."""
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

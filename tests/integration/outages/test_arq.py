@@ -9,8 +9,8 @@ import pytest
 
 from esa_preload_worker.health import Health
 from esa_preload_worker.supervisor import PollingWorker, arq_pool, worker_options
-from integration.outages.servers import free_port
 from integration.worker.rig import settings_for
+from ports import free_port
 
 if TYPE_CHECKING:
     from esa_preload_worker.service import Service

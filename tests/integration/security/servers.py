@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import ssl
 import tempfile
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from esa_preload.connection import connect
 from esa_preload.scripts import command
 from esa_preload_worker.embedded import ValkeyProcess
 from integration.security.certificates import Certificates, make_certificates
+from ports import free_port
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -154,11 +154,3 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
             await target.drain()
     finally:
         target.close()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

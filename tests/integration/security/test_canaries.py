@@ -36,7 +36,8 @@ from integration.security.canaries import (
     found_in,
     spellings,
 )
-from integration.security.servers import SecureServer, free_port, secure_server
+from integration.security.servers import SecureServer, secure_server
+from ports import free_port
 from processes import environment, finish, started
 from waiting import wait_until, wait_until_async
 

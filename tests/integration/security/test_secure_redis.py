@@ -15,7 +15,8 @@ from esa_preload.errors import QueueUnavailableError
 from esa_preload.scripts import as_text, command
 from esa_preload_worker.sandbox import Sandbox, SandboxConfig
 from integration.security.certificates import make_certificates
-from integration.security.servers import KINDS, SecureServer, free_port, secure_server
+from integration.security.servers import KINDS, SecureServer, secure_server
+from ports import free_port
 from processes import environment, finish, started, worker_environment
 
 if TYPE_CHECKING:
