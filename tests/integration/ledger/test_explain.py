@@ -306,9 +306,8 @@ async def test_the_place_in_a_long_lane(ledger: LedgerDriver) -> None:
     between = 40_500
     estimates = [await ahead(between) for _ in range(5)]
     assert len(set(estimates)) > 1
-    assert all(
-        abs(estimate - between) < 15_000 for estimate in estimates
-    )  # seven times what a sample is off, mostly
+    # Seven times what a sample is off, mostly.
+    assert all(abs(estimate - between) < 15_000 for estimate in estimates)
 
 
 async def test_other_lanes_and_sites_in_front(ledger: LedgerDriver) -> None:

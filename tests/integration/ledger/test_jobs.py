@@ -232,12 +232,8 @@ async def test_a_resume_forgets_how_many_jobs_there_may_be(ledger: LedgerDriver)
     (site,) = await ledger.producers.site_statuses()
     assert (site.state, site.jobs, site.job_cap) == ("active", 3, None)
     batches = await take_batches(ledger, 4)
-    assert sorted(len(batch.urls) for batch in batches) == [
-        1,
-        2,
-        2,
-        2,
-    ]  # the quiet lane, too: places are not short
+    # The quiet lane, too: places are not short.
+    assert sorted(len(batch.urls) for batch in batches) == [1, 2, 2, 2]
     for batch in batches:
         await settle(ledger, batch)
     assert (await ledger.take_batch()).urls

@@ -77,9 +77,8 @@ def test_a_narrow_window_never_repeats_within_a_chunk_and_never_loses(
     assert {url for chunk in chunks for url in chunk.urls} == set(urls)
     assert all(len(set(chunk.urls)) == len(chunk.urls) for chunk in chunks)
     assert chunker.distinct + chunker.duplicates == len(urls)
-    within = sum(
-        url in list(dict.fromkeys(reversed(urls[:at])))[:window] for at, url in enumerate(urls)
-    )  # the last `window` distinct URLs before this one
+    # Among the last `window` distinct URLs before it.
+    within = sum(url in list(dict.fromkeys(reversed(urls[:at])))[:window] for at, url in enumerate(urls))
     assert chunker.duplicates >= within
 
 
