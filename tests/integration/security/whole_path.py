@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from esa_preload import Plan
 from esa_preload.client import PreloadClient
 from esa_preload.connection import connect
-from esa_preload.errors import UnknownSiteError
+from esa_preload.errors import NotDurableError, UnknownSiteError
 from esa_preload.keys import Keys
 from esa_preload.scripts import command
 from esa_preload_worker.check import probe
@@ -43,13 +43,25 @@ BROKEN = (
 """One kind of damage for each way to mend any."""
 
 
-async def produce(url: str) -> None:
-    """Enqueue in every way, ask, and cancel; needs no worker."""
+async def produce(url: str, *, has_waitaof: bool) -> None:
+    """
+    Enqueue in every way, ask, and cancel; needs no worker.
+
+    Args:
+        has_waitaof: the server can say what is on its disk; else nobody who may not read its configuration knows.
+    """
     async with PreloadClient(url, namespace=NAMESPACE) as client:
         nothing = await client.enqueue(SITE, ["ftp://www.example.com/"])
         for start in (300, 400):
             await client.enqueue(SITE, urls_of(100, start=start))
-        receipt = await client.enqueue(SITE, urls_of(300), durable=True, expires_in=3_600)
+        enqueued = client.enqueue(SITE, urls_of(300), durable=True, expires_in=3_600)
+        if has_waitaof:
+            receipt = await enqueued
+        else:
+            with pytest.raises(NotDurableError) as caught:
+                await enqueued
+            assert caught.value.receipt is not None
+            receipt = caught.value.receipt
         again = await client.enqueue(SITE, urls_of(10, start=300), priority="high")
         later = await client.enqueue(SITE, urls_of(10), plan=Plan(interval_s=30))
         lists = await client.enqueue_oss(SITE, "https://bucket.oss-cn-hangzhou.aliyuncs.com/list", count=5)
