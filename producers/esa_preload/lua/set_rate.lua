@@ -19,7 +19,7 @@ local function begin_anew(op, rate)
   end
   if rate then
     local next_at = math.max(cooldown, math.min(tonumber(known[2] or now), now + 1000 / rate))
-    call('HSET', key, 'fixed', text(rate), 'next', text(next_at), 'opened', text(now))
+    call('HSET', key, 'fixed', text(rate), 'next', text(next_at), 'opened', text(math.max(cooldown, now)))
     note_change('limit_set', ARGV[2], { detail = string.format('%s: %.6g calls/s', op, rate) })
   elseif known[2] then
     note_change('limit_reset', ARGV[2], { detail = op })

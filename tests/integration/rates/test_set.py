@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import pytest
 
 from integration.rates.limits import Bucket, Window
-from integration.rates.simulation import START_MS, Scenario
+from integration.rates.simulation import START_MS, Question, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from integration.rates.limits import Limit
     from integration.rates.on_valkey import Scripts
-    from integration.rates.simulation import Outcome
+    from integration.rates.simulation import Hints, Outcome
+
+HINTS: Final[tuple[Hints, ...]] = ("none", "ms")
 
 
 def run_set(scripts: Scripts, rate: float, limit: Callable[[], Limit], duration_s: float) -> list[Outcome]:
     """Set *rate* and run into *limit*, without hints of ESA and with them."""
-    runs = [Scenario(limit=limit(), hints=hints, duration_s=duration_s) for hints in ("none", "ms")]
+    runs = [Scenario(limit=limit(), hints=hints, duration_s=duration_s) for hints in HINTS]
     for i in range(len(runs)):
         scripts.publish(f"n{i}", {"rate_initial": 5, "rate_min": 0.1, "rate_max": 100})
         scripts.set_rate(f"n{i}", rate, START_MS)
     return scripts.run(runs)
+
+
+def spent() -> Window:
+    """Return a window that others have used up."""
+    limit = Window(100)
+    for _ in range(100):
+        limit.call(0)
+    return limit
 
 
 def refused(outcome: Outcome, since: float, until: float) -> int:
@@ -55,14 +67,23 @@ def test_a_rate_far_above_the_limit_is_learnt_down(scripts: Scripts) -> None:
 def test_a_rate_that_is_set_in_a_spent_window(scripts: Scripts) -> None:
     """The next windows are used, though the first call at the rate was refused."""
 
-    def spent() -> Window:
-        limit = Window(100)
-        for _ in range(100):
-            limit.call(0)
-        return limit
-
     for outcome in run_set(scripts, 20, spent, 240):
         assert outcome.accepted >= 0.9 * 100 * 3
+        assert outcome.refused <= 40
+
+
+@pytest.mark.parametrize("rate", [None, 5])
+def test_a_cooldown_is_no_part_of_the_next_window(scripts: Scripts, rate: float | None) -> None:
+    """ESA told when a spent window ends, and meanwhile a rate was set, or reset: the next windows are used from the first one on."""
+    runs = [Scenario(limit=spent(), hints=hints, duration_s=480) for hints in HINTS]
+    for i in range(len(runs)):
+        name = f"n{i}"
+        scripts.publish(name, {"rate_initial": 5, "rate_min": 0.1, "rate_max": 100})
+        scripts.answers([(name, Question("ask", START_MS))])
+        scripts.answers([(name, Question("throttled", START_MS, START_MS, 60_000))])
+        scripts.set_rate(name, rate, START_MS)
+    for outcome in scripts.run(runs):
+        assert outcome.accepted >= 0.9 * 100 * 7
         assert outcome.refused <= 40
 
 
