@@ -15,7 +15,7 @@ local function begin_anew(op, rate)
   call('DEL', key)
   if rate or cooldown > now then
     call('HSET', key, 'v', RATE_VERSION, 'rate', text(rate or setting('rate_initial')), 'cooldown', text(cooldown),
-      'probe', cooldown > now and DUE or 0)
+      'probe', cooldown > now and DUE or 0, 'cut', text(now - 1)) -- what was sent at the old pace is no news of the new one
   end
   if rate then
     local next_at = math.max(cooldown, math.min(tonumber(known[2] or now), now + 1000 / rate))

@@ -70,6 +70,25 @@ async def test_a_rate_that_is_set_too_high_is_told(slow: LedgerDriver) -> None:
     assert hints == ["ESA throttles at the 20 calls/s that were set: see `esa-preload limits`"]
 
 
+@pytest.mark.parametrize("rate", [None, 20])
+async def test_what_was_sent_before_says_nothing_of_the_new_pace(
+    slow: LedgerDriver, rate: float | None
+) -> None:
+    """ESA throttles a call of the old pace: no limit was met at the new one, and nobody is told that what was set is too high."""
+    ledger = slow
+    found: list[Batch] = []
+    for _ in range(2):
+        ledger.advance(10_000)
+        found += await take_all(ledger)
+    first, second = found
+    await ledger.settle(first, reported(first, "throttled", 5_000))
+    ledger.advance(1)
+    await ledger.producers.set_rates([(CREATE_JOB, rate)])
+    await ledger.settle(second, reported(second, "throttled"))
+    (limit,) = await ledger.producers.limits()
+    assert (limit.rate, limit.ceiling, limit.is_set_too_high) == (rate or 0.1, None, False)
+
+
 async def test_what_is_set_already_is_not_begun_anew(slow: LedgerDriver) -> None:
     """A repeat forgets nothing of what ESA said since, and leaves no entry in the audit."""
     ledger = slow
