@@ -66,7 +66,6 @@ def test_a_rate_far_above_the_limit_is_learnt_down(scripts: Scripts) -> None:
 
 def test_a_rate_that_is_set_in_a_spent_window(scripts: Scripts) -> None:
     """The next windows are used, though the first call at the rate was refused."""
-
     for outcome in run_set(scripts, 20, spent, 240):
         assert outcome.accepted >= 0.9 * 100 * 3
         assert outcome.refused <= 40
