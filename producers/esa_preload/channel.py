@@ -40,6 +40,8 @@ TIMEOUTS = httpx.Timeout(60, connect=3)
 """An answer comes when all of a list is in the queue, but a connection at once."""
 
 WAY_IN = "have a token made by `esa-preload token new`, and give it as ESA_PRELOAD_TOKEN, or in the file that ESA_PRELOAD_TOKEN_FILE names"
+NO_SUCH_PATH = "Not Found"
+"""What a service says of a path that it does not serve: it is an older one, or its address leads elsewhere."""
 AWAY = "check the service's address, and that `esa-preload serve` runs"
 
 
@@ -158,6 +160,8 @@ def error_of(response: httpx.Response, about: About) -> EsaPreloadError:
             return AccessDeniedError(message, hint=WAY_IN)
         case 403:
             return AccessDeniedError(message, hint=hint)
+        case 404 if message == NO_SUCH_PATH:
+            return not_ours("it does not have this path")
         case 404 if problem:
             unknown = UnknownRequestError if about == "request" else UnknownSiteError
             return unknown(message, hint=hint)

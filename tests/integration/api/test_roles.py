@@ -11,6 +11,8 @@ import pytest
 from conftest import NAMESPACE
 from esa_preload.api.app import create_app
 from esa_preload.api.token_file import revoke_token
+from esa_preload.errors import QueueUnavailableError, UnknownRequestError
+from esa_preload.http import PreloadClient as HttpPreloadClient
 from esa_preload.keys import Keys
 from esa_preload_worker.ledger import WorkerLedger
 from integration.api.conftest import OTHER_SITE, SITE, problem
@@ -272,6 +274,17 @@ async def test_paths_and_methods_that_are_none(served: Served) -> None:
     assert odd.headers["x-request-id"] != "a b"
     problem(await http.get("/v1/preloads/a%20b"), 422, "invalid")
     problem(await http.get(f"/v1/sites/{OTHER_SITE}/pause"), 405, "method-not-allowed")
+
+
+async def test_a_client_tells_a_path_that_is_none_from_a_request_that_is_none(served: Served) -> None:
+    """Of a service without a newer verb, and of an address that leads past it, nobody reads that the request is unknown."""
+    for path, error in (("", UnknownRequestError), ("/elsewhere", QueueUnavailableError)):
+        transport = httpx.ASGITransport(served.app)
+        async with HttpPreloadClient(
+            f"http://localhost{path}", token=served.secrets["admin"], transport=transport
+        ) as client:
+            with pytest.raises(error):
+                await client.request("r")
 
 
 async def test_the_page_needs_nothing_from_elsewhere(served: Served) -> None:
