@@ -44,7 +44,9 @@ local function rate_of(op)
   if #flat > 0 and (stored.v or 0) < RATE_VERSION then stored = { cooldown = stored.cooldown } end
   s = { stored = stored, is_newer = (stored.v or 0) > RATE_VERSION }
   for field, default in pairs(FRESH) do s[field] = stored[field] or default end
-  if not stored.next then s.rate, s.next, s.opened = setting('rate_initial'), now - CREDIT_MOST_MS, math.max(s.cooldown, now) end
+  if not stored.next then -- nothing was sent, or learnt, since the pace began, or was reset
+    s.rate, s.next, s.opened, s.cut = setting('rate_initial'), now - CREDIT_MOST_MS, math.max(s.cooldown, now), now - 1
+  end
   s.most = s.fixed > 0 and s.fixed or setting('rate_max')
   s.least = math.min(setting('rate_min'), s.most)
   s.rate = math.max(s.least, math.min(s.rate, s.most))

@@ -15,11 +15,12 @@ local function begin_anew(op, rate)
   call('DEL', key)
   if rate or cooldown > now then
     call('HSET', key, 'v', RATE_VERSION, 'rate', text(rate or setting('rate_initial')), 'cooldown', text(cooldown),
-      'probe', cooldown > now and DUE or 0, 'cut', text(now - 1)) -- what was sent at the old pace is no news of the new one
+      'probe', cooldown > now and DUE or 0)
   end
   if rate then
     local next_at = math.max(cooldown, math.min(tonumber(known[2] or now), now + 1000 / rate))
-    call('HSET', key, 'fixed', text(rate), 'next', text(next_at), 'opened', text(math.max(cooldown, now)))
+    -- What was sent at the old pace is no news of the new one.
+    call('HSET', key, 'fixed', text(rate), 'next', text(next_at), 'opened', text(math.max(cooldown, now)), 'cut', text(now - 1))
     note_change('limit_set', ARGV[2], { detail = string.format('%s: %.6g calls/s', op, rate) })
   elseif known[2] then
     note_change('limit_reset', ARGV[2], { detail = op })

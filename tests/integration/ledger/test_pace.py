@@ -310,7 +310,7 @@ async def test_a_plan_has_its_token_with_the_job(ledger: LedgerDriver) -> None:
 
 
 async def test_the_pace_of_an_older_release_is_begun_afresh(ten_a_second: LedgerDriver) -> None:
-    """Its strikes mean something else; a cooldown that lasts is kept."""
+    """Its strikes mean something else; a cooldown that lasts is kept, and what was sent before that is no news."""
     ledger = ten_a_second
     until = ledger.now_ms + 500
     old = {"rate": 1, "next": 5, "cut": 7, "strikes": 9, "cooldown": until}
@@ -319,7 +319,8 @@ async def test_the_pace_of_an_older_release_is_begun_afresh(ten_a_second: Ledger
     ledger.advance(500)
     await ledger.take_batch()
     record = await ledger.hash(KEYS.rate(CREATE_JOB))
-    assert (record["v"], record["rate"], record["strikes"], record["cut"]) == ("2", "10", "0", "0")
+    assert (record["v"], record["rate"], record["strikes"], record["began"]) == ("2", "10", "0", "0")
+    assert int(record["cut"]) == until - 501
 
 
 async def test_the_pace_of_a_newer_release_is_left_and_named(ten_a_second: LedgerDriver) -> None:

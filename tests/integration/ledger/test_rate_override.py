@@ -71,8 +71,9 @@ async def test_a_rate_that_is_set_too_high_is_told(slow: LedgerDriver) -> None:
 
 
 @pytest.mark.parametrize("rate", [None, 20])
+@pytest.mark.parametrize("hint_ms", [0, 5_000])
 async def test_what_was_sent_before_says_nothing_of_the_new_pace(
-    slow: LedgerDriver, rate: float | None
+    slow: LedgerDriver, rate: float | None, hint_ms: int
 ) -> None:
     """ESA throttles a call of the old pace: no limit was met at the new one, and nobody is told that what was set is too high."""
     ledger = slow
@@ -81,7 +82,8 @@ async def test_what_was_sent_before_says_nothing_of_the_new_pace(
         ledger.advance(10_000)
         found += await take_all(ledger)
     first, second = found
-    await ledger.settle(first, reported(first, "throttled", 5_000))
+    if hint_ms:
+        await ledger.settle(first, reported(first, "throttled", hint_ms))
     ledger.advance(1)
     await ledger.producers.set_rates([(CREATE_JOB, rate)])
     await ledger.settle(second, reported(second, "throttled"))

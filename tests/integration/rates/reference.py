@@ -73,7 +73,7 @@ class Controller:
     s: State = field(init=False)
 
     def __post_init__(self) -> None:
-        self.s = State(rate=self.initial, next=self.now - CREDIT_MOST_MS, opened=self.now)
+        self.s = State(rate=self.initial, next=self.now - CREDIT_MOST_MS, opened=self.now, cut=self.now - 1)
 
     @property
     def rate(self) -> float:
