@@ -35,5 +35,8 @@ async def test_workers_follow_a_limit_down_and_up_and_new_ones_know_it(tmp_path:
     assert learning.used >= 0.5
     assert slow.used >= 0.8
     assert new.accepted >= 0.8 * before * new.seconds, "they go on at what was learnt"
-    for phase in (learning, slow, new):
+    for phase in (learning, new):
         assert phase.refused <= 4 + 0.15 * phase.accepted, phase
+    assert slow.refused <= FAST + 0.05 * slow.accepted, (
+        "the fall cost more calls than one second of the old pace"
+    )
