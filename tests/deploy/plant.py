@@ -141,7 +141,7 @@ async def _worker(env: dict[str, str]) -> AsyncGenerator[Running]:
 
 
 async def _listening(stack: contextlib.AsyncExitStack, env: dict[str, str], path: str, *options: str) -> str:
-    """Start a program on a free port; returns host and port."""
+    """Start a program on a free port, and wait until it is ready, since it listens before; returns host and port."""
     server = await stack.enter_async_context(
         started(path, *options, "--web.listen-address=127.0.0.1:0", env=env)
     )
@@ -149,7 +149,14 @@ async def _listening(stack: contextlib.AsyncExitStack, env: dict[str, str], path
     def look() -> list[str]:
         return [found[1] for line in server.lines if (found := _LISTENS.search(line))]
 
-    return (await wait_until(look, timeout_s=START_S))[0]
+    address = (await wait_until(look, timeout_s=START_S))[0]
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+
+        async def is_ready() -> bool:
+            return (await http.get(f"http://{address}/-/ready")).is_success
+
+        await wait_until_async(is_ready, timeout_s=START_S, every_s=0.1)
+    return address
 
 
 @contextlib.asynccontextmanager
