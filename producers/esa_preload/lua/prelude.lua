@@ -35,6 +35,7 @@ local P = KEYS[1]
 local call = redis.call
 local VERSION = 1
 local RATE_VERSION = 2 -- of rate:<op>; records of the pace before it have none, and are begun afresh
+local DUE = -1         -- their probe: the next call is one
 local INF = math.huge
 local BUCKET_MS = 10000 -- of traffic:<t>
 

@@ -4,7 +4,6 @@
 -- ARGV: 2 actor, from 3 on pairs of operation and calls/s, or '' to have them learnt.
 -- Returns: {'ok'} | {'bounds', rate, least, most} for a rate that the workers' settings do not allow.
 -- Idempotent: a rate that is set already changes nothing. O(pairs).
-local DUE = -1 -- see rate.lua
 
 -- `rate`: calls/s, or nil.
 local function begin_anew(op, rate)

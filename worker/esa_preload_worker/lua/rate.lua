@@ -24,7 +24,6 @@ local NEAR = 0.2               -- a reset that is expected within this part of t
 local MATCH = 0.2              -- resets in line up to this part of the length are the same window's
 local SLUMP, BRISK = 1, 2      -- calls/s: a limit fell below the one from above the other, and may come back as it went:
 local SLUMP_CALLS, SLUMP_MS = 4, 600000 -- after so many accepted calls the way up is fast, for so long
-local DUE = -1
 local ENDPOINT_MS, ENDPOINT_MOST_MS = 1000, 10000 -- one call finds out whether it answers again, and everything waits for it
 
 local TRAFFIC_TTL_MS = 7200000
